@@ -1,0 +1,1 @@
+"""InfiniteVL-Online: configuration, weights, state, and the three verbs of a stream."""
