@@ -14,7 +14,7 @@ from model.decoder import DecoderLayer
 from model.delta_net import GatedDeltaNet
 from model.infinitevl import InfiniteVL
 from model.layers import GatedMLP
-from model.vision import VisionTower
+from model.vision import VisionBlock, VisionTower
 
 LM_HEAD = "lm_head.weight"
 
@@ -126,12 +126,13 @@ def _vision(visual: VisionTower) -> Destinations:
     kernel = (config.hidden_size, 3, time, patch, patch)
     found = {prefix + "patch_embed.proj.weight": Destination(kernel, visual.patch_embed.weight)}
     for i, block in enumerate(visual.blocks):
+        assert isinstance(block, VisionBlock)
         name = f"{prefix}blocks.{i}."
         for part in ("norm1.weight", "norm2.weight", "attn.qkv.weight", "attn.qkv.bias"):
             found[name + part] = _whole(block.get_parameter(part))
         for part in ("attn.proj.weight", "attn.proj.bias"):
             found[name + part] = _whole(block.get_parameter(part))
-        found |= _mlp(name + "mlp.", block.get_submodule("mlp"), config.intermediate_size)
+        found |= _mlp(name + "mlp.", block.mlp, config.intermediate_size)
     merger = visual.merger
     found[prefix + "merger.ln_q.weight"] = _whole(merger.ln_q.weight)
     for number, linear in ((0, merger.up), (2, merger.down)):

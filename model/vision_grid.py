@@ -50,6 +50,11 @@ class VisionGrid:
         cls, config: VisionConfig, rows: int, columns: int, device: torch.device | str = "cpu"
     ) -> "VisionGrid":
         """Make the constants of a frame of `rows` x `columns` merged tokens."""
+        with torch.device(device):
+            return cls._build(config, rows, columns)
+
+    @classmethod
+    def _build(cls, config: VisionConfig, rows: int, columns: int) -> "VisionGrid":
         merge = config.merge_size
         unit = merge * merge
         side = config.window_size // config.cell_size  # merged tokens along a window's side
@@ -63,27 +68,19 @@ class VisionGrid:
         patch_row = (r[:, None, None] * merge + inner[:, None]).expand(-1, merge, merge).flatten()
         patch_column = (c[:, None, None] * merge + inner).expand(-1, merge, merge).flatten()
         angles = _rotary_angles(patch_row[patch_order], patch_column[patch_order], config.head_dim)
-
-        patches, mask, places = _windows(window[order], unit, side * side * unit)
-        grid = cls(
+        length = side * side * unit
+        patches, mask, places = _windows(window[order], unit, length)
+        return cls(
             rows=rows,
             columns=columns,
             patch_order=patch_order,
             token_order=torch.argsort(order),
             cos=angles.cos().float().unsqueeze(1),
             sin=angles.sin().float().unsqueeze(1),
-            window_length=side * side * unit,
+            window_length=length,
             window_patches=patches,
             window_mask=mask,
             patch_places=places,
-        )
-        return grid.to(device)
-
-    def to(self, device: torch.device | str) -> "VisionGrid":
-        """The same grid with its tensors on a device."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return VisionGrid(
-            **{k: v.to(device) if isinstance(v, Tensor) else v for k, v in values.items()}
         )
 
 

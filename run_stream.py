@@ -1,0 +1,136 @@
+"""Watch a video stream with InfiniteVL-Online and answer questions while it goes on.
+
+    python run_stream.py --source 0                                    # a webcam
+    python run_stream.py --source rtsp://camera/live --fps 25          # a network camera
+    python run_stream.py --source clip.mp4 --ask "5s: What just happened?"
+
+This file only puts things together: a source, a model, an engine on a thread of its own, a
+session that joins them, and a terminal to show it.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+
+import torch
+
+from model.checkpoint import LoadedModel, load_model
+from model.config import VisionConfig
+from model.weights import CheckpointError
+from sources.errors import SourceError
+from sources.open import open_source
+from stream.engine import Engine, EngineConfig
+from stream.events import SourceCondition
+from stream.question import QuestionRefusedError, SamplingParams, parse_timed
+from stream.session import StreamConfig, StreamSession
+from ui.arguments import parse_args
+from ui.terminal import Terminal
+
+STOP_WITHIN_S = 10.0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run until the stream ends; 0 if it ended well, 1 if it failed, 2 for bad input."""
+    args = parse_args(argv)
+    try:
+        sampling = SamplingParams(args.max_tokens, args.temperature, args.top_p)
+        questions = [parse_timed(text) for text in args.ask]
+        source = open_source(args.source, loop=args.loop)
+        model = load_model(args.model, *_device(args.device))
+        if source.info.live:
+            # What a camera sent while the model was loading is stale: start from now.
+            source.close()
+            source = open_source(args.source)
+        session_of = _engine_config(args, model)
+    except (SourceError, CheckpointError, QuestionRefusedError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    torch.set_num_threads(args.threads or default_threads())
+    engine = Engine(model, session_of)
+    fps = args.fps if args.pace == "clock" else None
+    config = StreamConfig(fps=fps, on_full=args.on_full, duration_s=args.duration)
+    session = StreamSession(source, engine, config)
+
+    def ask(at_s: float, text: str) -> None:
+        session.ask(text, at_s=at_s, deadline_s=args.deadline, sampling=sampling)
+
+    terminal = Terminal(
+        session,
+        state_bytes=lambda: engine.pool.nbytes,
+        trained=model.trained,
+        json_lines=args.json,
+        ask=lambda line: ask(*parse_timed(line)),
+    )
+    if not args.json:
+        print(introduction(model))
+    for question in questions:
+        ask(*question)
+    return run(engine, session, terminal)
+
+
+def run(engine: Engine, session: StreamSession, terminal: Terminal) -> int:
+    """Watch to the end, or until Ctrl-C or SIGTERM, then say what came of it."""
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    thread = threading.Thread(target=engine.run, name="engine", daemon=True)
+    thread.start()
+    session.start()
+    try:
+        terminal.run(stopped)
+    finally:
+        session.stop("the program was stopped" if stopped.is_set() else "the stream has ended")
+        session.wait(STOP_WITHIN_S)
+        engine.close()
+        thread.join(STOP_WITHIN_S)
+        terminal.summary()
+    state = session.source_state
+    return int(state is not None and state.condition is SourceCondition.FAILED)
+
+
+def default_threads() -> int:
+    """CPU threads of the model: one core stays with the frames, and small products use few."""
+    return max(1, min(4, (os.cpu_count() or 1) - 1))
+
+
+def introduction(model: LoadedModel) -> str:
+    """What the answers are worth, in one line."""
+    if model.trained:
+        return f"Model {model.name}."
+    return (
+        f"Model {model.name}: UNTRAINED weights from a seed. It shows speed and memory; what it "
+        "says means nothing. --model hustvl/InfiniteVL-LongSFT loads the real one (needs a GPU)."
+    )
+
+
+def _engine_config(args: argparse.Namespace, model: LoadedModel) -> EngineConfig:
+    grid, tokens = None, model.frame_tokens
+    if args.frame_size is not None:
+        grid = _grid(args.frame_size, model.vlm.config.vision)
+        tokens = grid[0] * grid[1]
+    return EngineConfig(frame_tokens=tokens, grid=grid, max_context=args.max_context)
+
+
+def _grid(size: tuple[int, int], vision: VisionConfig) -> tuple[int, int]:
+    width, height = size
+    if width % vision.cell_size or height % vision.cell_size or not (width and height):
+        raise ValueError(
+            f"--frame-size {width}x{height}: both must be multiples of {vision.cell_size}"
+        )
+    return height // vision.cell_size, width // vision.cell_size
+
+
+def _device(name: str) -> tuple[torch.device, torch.dtype]:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    if name not in ("cpu", "cuda"):
+        raise ValueError(f"--device {name}: known are auto, cpu and cuda")
+    return torch.device(name), torch.bfloat16 if name == "cuda" else torch.float32
+
+
+if __name__ == "__main__":
+    sys.exit(main())

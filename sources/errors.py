@@ -1,0 +1,17 @@
+"""What can go wrong with a video source.
+
+Every message is one sentence that says what was wrong and what would be right, and is safe to
+print: it never holds a password or a token, because libraries' own messages are never passed on.
+"""
+
+
+class SourceError(Exception):
+    """Any failure of a video source."""
+
+
+class SourceOpenError(SourceError):
+    """The source could not be opened, or gave no first frame."""
+
+
+class SourceLostError(SourceError):
+    """A live source that had been opened stopped giving frames."""

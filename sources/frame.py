@@ -1,0 +1,60 @@
+"""What a source yields, and the small interface that every source keeps.
+
+A source is pulled: `read` blocks until the next frame, so pacing, dropping and reconnecting are
+the caller's decisions. Times are seconds of the clock that the source was given.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoFrame:
+    """One upright picture and when it was.
+
+    `image` is uint8 RGB [H, W, 3], contiguous, and its size may differ from frame to frame.
+    `seq` counts the frames read, from 0. `pts_s` is media time in seconds since the first frame,
+    never backward. `arrived_s` is the clock when the frame was ready, and `decode_s` the seconds
+    that decoding and converting it took.
+    """
+
+    image: npt.NDArray[np.uint8]
+    seq: int
+    pts_s: float
+    arrived_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What is known of a source once it is open.
+
+    `name` is safe to print. `width` and `height` are those of the first upright frame, in pixels.
+    `fps` is the nominal rate, None where the source does not say or says nonsense.
+    """
+
+    name: str
+    live: bool
+    width: int
+    height: int
+    fps: float | None
+
+
+class VideoSource(Protocol):
+    """A stream of frames, read by one thread and closed by any."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """What the source is."""
+
+    def read(self) -> VideoFrame | None:
+        """Block for the next frame; None at the end of a file and after `close`.
+
+        Raises SourceLostError when a live source is lost.
+        """
+
+    def close(self) -> None:
+        """End the source: a blocked or later `read` returns None. May be called again."""

@@ -1,0 +1,1 @@
+"""The running agent: buffers, pacing, engine, session, monitor."""

@@ -1,0 +1,260 @@
+"""Questions under way: forked from their stream, read in slices, answered a token a step.
+
+A question waits in a bounded queue until a slot is free, then its stream's slot is copied into
+that slot. All slots answer together: one batched decode a step. The stream's own slot is only
+ever read, so watching goes on and remembers nothing of it.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from model.checkpoint import LoadedModel
+from model.state import ContextFullError, StatePool
+from model.tokenizer import IncrementalDetokenizer
+from stream.dialogues import Dialogues
+from stream.events import AnswerDelta, AnswerDone, AnswerStatus, Event
+from stream.question import Question
+from stream.sampling import sample
+
+
+@dataclass(frozen=True, slots=True)
+class StreamView:
+    """What a stream had seen at some moment."""
+
+    slot: int
+    num_frames: int
+    last_seq: int
+    last_pts_s: float
+    last_arrived_s: float
+
+
+@dataclass(slots=True)
+class Answer:
+    """A question that has its slot.
+
+    Attributes:
+        prompt: ids not yet appended to the slot.
+        next_id: the token to append next; None while the prompt is being read.
+    """
+
+    question: Question
+    view: StreamView
+    slot: int
+    prompt: list[int]
+    detokenizer: IncrementalDetokenizer
+    generator: torch.Generator
+    started_s: float
+    next_id: int | None = None
+    num_tokens: int = 0
+    deltas: list[str] = field(default_factory=list)
+    first_token_s: float | None = None
+
+
+class Answers:
+    """The waiting questions and the answers under way of all streams.
+
+    Used by the engine's thread alone.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        pool: StatePool,
+        slots: list[int],
+        publish: Callable[[Event], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._vlm, self._tokenizer = model.vlm, model.tokenizer
+        self._pool = pool
+        self._free_slots = slots
+        self._publish = publish
+        self._clock = clock
+        self._waiting: deque[Question] = deque()
+        self._under_way: list[Answer] = []
+        self._dialogues = Dialogues()
+
+    @property
+    def num_open(self) -> int:
+        return len(self._waiting) + len(self._under_way)
+
+    def add(self, question: Question) -> None:
+        """Queue an accepted question."""
+        self._waiting.append(question)
+
+    def cancel(self, question_id: int, reason: str) -> None:
+        """End a question wherever it is; nothing happens if it has ended already."""
+        self._end_matching(lambda q: q.id == question_id, AnswerStatus.CANCELLED, reason)
+
+    def end_stream(self, stream: str, status: AnswerStatus, reason: str) -> None:
+        """End all questions of a stream and forget its dialogues."""
+        self._end_matching(lambda q: q.stream == stream, status, reason)
+        self._dialogues.forget_stream(stream)
+
+    def step(self, views: dict[str, StreamView]) -> bool:
+        """Fork what can start, read a slice of prompts, decode a token; False if all was idle.
+
+        Args:
+            views: the streams that have seen at least one frame.
+        """
+        now = self._clock()
+        self._end_matching(
+            lambda q: q.deadline_s is not None and now >= q.deadline_s,
+            AnswerStatus.INCOMPLETE,
+            "the deadline has passed",
+        )
+        self._start(views)
+        worked = self._read_prompts()
+        return self._decode() or worked
+
+    def _start(self, views: dict[str, StreamView]) -> None:
+        """Give free slots to the questions that waited longest and whose stream has begun."""
+        for question in list(self._waiting):
+            if not self._free_slots:
+                return
+            view = views.get(question.stream)
+            if view is None:
+                continue
+            self._waiting.remove(question)
+            slot = self._free_slots.pop()
+            self._pool.copy(view.slot, slot)
+            answer = Answer(
+                question=question,
+                view=view,
+                slot=slot,
+                prompt=self._prompt(question),
+                detokenizer=self._tokenizer.detokenizer(),
+                generator=torch.Generator().manual_seed(question.sampling.seed),
+                started_s=self._clock(),
+            )
+            self._under_way.append(answer)
+
+    def _prompt(self, question: Question) -> list[int]:
+        """The question after as much of its dialogue as leaves half the window to frames."""
+        turns = self._dialogues.turns(question.stream, question.asker)
+        limit = self._vlm.config.sliding_window // 2
+        while True:
+            ids = self._tokenizer.question_prompt(question.text, turns)
+            if not turns or len(ids) <= limit:
+                return ids
+            turns = turns[1:]
+
+    def _read_prompts(self) -> bool:
+        """Append the next slice of prompts, in all no more tokens than a frame has."""
+        budget, batch, slices = self._pool.max_append, [], []
+        for answer in self._under_way:
+            if answer.next_id is None and budget:
+                part, answer.prompt = answer.prompt[:budget], answer.prompt[budget:]
+                budget -= len(part)
+                batch.append(answer)
+                slices.append(part)
+        if not batch:
+            return False
+        longest = max(map(len, slices))
+        ids = torch.tensor([part + [0] * (longest - len(part)) for part in slices])
+        lengths = torch.tensor([len(part) for part in slices])
+        self._append(batch, ids, lengths)
+        return True
+
+    def _decode(self) -> bool:
+        """One more token for every answer whose prompt has been read."""
+        batch = [answer for answer in self._under_way if answer.next_id is not None]
+        if not batch:
+            return False
+        self._append(batch, torch.tensor([[answer.next_id] for answer in batch]), None)
+        return True
+
+    def _append(self, batch: list[Answer], ids: torch.Tensor, lengths: torch.Tensor | None) -> None:
+        """Append ids [B, T] to the answers' slots and take the token that follows each prompt."""
+        device = self._vlm.device
+        slots = torch.tensor([answer.slot for answer in batch], device=device)
+        try:
+            logits = self._vlm.append_text(
+                ids.to(device), slots, self._pool, None if lengths is None else lengths.to(device)
+            )
+        except ContextFullError as error:
+            for answer in batch:
+                self._finish(answer, AnswerStatus.FAILED, str(error))
+            return
+        for answer, row in zip(batch, logits, strict=True):
+            if not answer.prompt:
+                self._take_token(answer, sample(row, answer.question.sampling, answer.generator))
+
+    def _take_token(self, answer: Answer, token_id: int) -> None:
+        """Account for a generated token: say its text, or end the answer."""
+        if answer.first_token_s is None:
+            answer.first_token_s = self._clock()
+        if token_id in self._tokenizer.stop_ids:
+            self._finish(answer, AnswerStatus.COMPLETED, "")
+            return
+        answer.next_id = token_id
+        answer.num_tokens += 1
+        text = answer.detokenizer.push(token_id)
+        if text:
+            question = answer.question
+            index = len(answer.deltas)
+            answer.deltas.append(text)
+            self._publish(AnswerDelta(question.stream, question.id, question.asker, index, text))
+        if answer.num_tokens >= answer.question.sampling.max_tokens:
+            limit = answer.question.sampling.max_tokens
+            self._finish(answer, AnswerStatus.INCOMPLETE, f"cut at {limit} tokens")
+
+    def _end_matching(
+        self, matches: Callable[[Question], bool], status: AnswerStatus, reason: str
+    ) -> None:
+        for question in [q for q in self._waiting if matches(q)]:
+            self._waiting.remove(question)
+            self._publish(unstarted(question, status, reason, self._clock()))
+        for answer in [a for a in self._under_way if matches(a.question)]:
+            self._finish(answer, status, reason)
+
+    def _finish(self, answer: Answer, status: AnswerStatus, reason: str) -> None:
+        """Give the slot back, remember the turn, and say that the question has ended."""
+        self._under_way.remove(answer)
+        self._free_slots.append(answer.slot)
+        question, view, text = answer.question, answer.view, "".join(answer.deltas)
+        if status in (AnswerStatus.COMPLETED, AnswerStatus.INCOMPLETE):
+            self._dialogues.add(question.stream, question.asker, question.text, text)
+        first = answer.first_token_s
+        self._publish(
+            AnswerDone(
+                stream=question.stream,
+                question_id=question.id,
+                asker=question.asker,
+                question=question.text,
+                status=status,
+                reason=reason,
+                answer=text,
+                num_frames=view.num_frames,
+                last_seq=view.last_seq,
+                last_pts_s=view.last_pts_s,
+                frame_age_s=answer.started_s - view.last_arrived_s,
+                queue_s=answer.started_s - question.asked_s,
+                time_to_first_token_s=None if first is None else first - question.asked_s,
+                total_s=self._clock() - question.asked_s,
+                num_tokens=answer.num_tokens,
+            )
+        )
+
+
+def unstarted(question: Question, status: AnswerStatus, reason: str, now_s: float) -> AnswerDone:
+    """The end of a question that never got a slot."""
+    return AnswerDone(
+        stream=question.stream,
+        question_id=question.id,
+        asker=question.asker,
+        question=question.text,
+        status=status,
+        reason=reason,
+        answer="",
+        num_frames=0,
+        last_seq=None,
+        last_pts_s=None,
+        frame_age_s=None,
+        queue_s=None,
+        time_to_first_token_s=None,
+        total_s=now_s - question.asked_s,
+        num_tokens=0,
+    )

@@ -1,0 +1,95 @@
+"""The hand-over of frames from a source's thread to the engine's: bounded, with a stated policy.
+
+A file waits for the engine (every frame counts); a live source overwrites its oldest frame (the
+newest counts), and what is overwritten is reported, never silent.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sources.frame import VideoFrame
+
+
+class FullPolicy(StrEnum):
+    """What `put` does when the buffer is full."""
+
+    WAIT = "wait"
+    DROP_OLDEST = "drop_oldest"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScheduledFrame:
+    """A frame and its place in the schedule; `due_s` is None for a stream without one."""
+
+    frame: VideoFrame
+    tick: int
+    due_s: float | None
+
+
+class FrameBuffer:
+    """At most `capacity` frames, oldest first."""
+
+    def __init__(
+        self,
+        capacity: int,
+        policy: FullPolicy,
+        on_drop: Callable[[ScheduledFrame], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        """Make an open, empty buffer.
+
+        Args:
+            on_drop: called in the putting thread with each frame that was overwritten.
+            on_change: called after a frame came in or the buffer closed.
+        """
+        self._capacity = capacity
+        self._policy = policy
+        self._on_drop = on_drop
+        self._on_change = on_change
+        self._frames: deque[ScheduledFrame] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, scheduled: ScheduledFrame) -> bool:
+        """Hand a frame over, waiting or overwriting when full; False if the buffer is closed."""
+        overwritten = None
+        with self._changed:
+            if self._policy is FullPolicy.WAIT:
+                self._changed.wait_for(lambda: self._closed or len(self._frames) < self._capacity)
+            if self._closed:
+                return False
+            if len(self._frames) == self._capacity:
+                overwritten = self._frames.popleft()
+            self._frames.append(scheduled)
+        if overwritten is not None:
+            self._on_drop(overwritten)
+        self._on_change()
+        return True
+
+    def take(self) -> ScheduledFrame | None:
+        """The oldest frame, or None at once if there is none."""
+        with self._changed:
+            if not self._frames:
+                return None
+            self._changed.notify_all()
+            return self._frames.popleft()
+
+    def close(self) -> None:
+        """No more frames will come; what is there can still be taken. Wakes a waiting `put`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._on_change()
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._frames)
+
+    @property
+    def ended(self) -> bool:
+        """Closed, and everything taken."""
+        with self._changed:
+            return self._closed and not self._frames

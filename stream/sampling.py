@@ -1,0 +1,21 @@
+"""From logits to the next token."""
+
+import torch
+from torch import Tensor
+
+from stream.question import SamplingParams
+
+
+def sample(logits: Tensor, params: SamplingParams, generator: torch.Generator) -> int:
+    """Choose a token from logits [vocabulary] fp32.
+
+    Greedy at temperature 0, else a draw from the smallest set of likeliest tokens whose
+    probability reaches `top_p`.
+    """
+    if params.temperature == 0.0:
+        return int(logits.argmax())
+    probabilities = (logits.cpu() / params.temperature).softmax(-1)
+    ordered, ids = probabilities.sort(descending=True)
+    before = ordered.cumsum(-1) - ordered
+    ordered = ordered.masked_fill(before >= params.top_p, 0.0)
+    return int(ids[torch.multinomial(ordered, 1, generator=generator)])

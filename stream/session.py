@@ -1,0 +1,289 @@
+"""One watched stream: its source, its questions, its listeners.
+
+A session reads the source on a thread of its own, hands frames to the engine, asks questions when
+their moment has come, and tells every listener what happens. When the source has ended it sees
+every frame and every question through to its end.
+"""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sources.frame import SourceInfo, VideoSource
+from stream.answers import unstarted
+from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
+from stream.engine import Engine
+from stream.events import (
+    AnswerDone,
+    AnswerStatus,
+    DropReason,
+    Event,
+    FrameAdmitted,
+    FrameDone,
+    FrameDropped,
+    QuestionAccepted,
+    SourceCondition,
+    SourceState,
+)
+from stream.monitor import Monitor, MonitorReport
+from stream.question import (
+    AT_END,
+    Question,
+    QuestionRefusedError,
+    SamplingParams,
+    check_question,
+)
+from stream.reader import FrameReader
+
+Listener = Callable[[Event], None]
+
+# Two periods: a frame that waited longer than this is late anyway.
+LIVE_BUFFER_FRAMES = 2
+FILE_BUFFER_FRAMES = 4
+MAX_SCHEDULED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """How a source is watched.
+
+    Attributes:
+        fps: the target rate; None to process every frame as fast as possible.
+        on_full: None for the source's own way: a file waits, a live source drops its oldest.
+        duration_s: end the stream at this time on its own clock.
+    """
+
+    name: str = "stream"
+    fps: float | None = 25.0
+    on_full: FullPolicy | None = None
+    duration_s: float | None = None
+
+
+class StreamSession:
+    """Watches one source through an engine; all methods may be called from any thread."""
+
+    def __init__(
+        self,
+        source: VideoSource,
+        engine: Engine,
+        config: StreamConfig,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._config = config
+        self._clock = clock
+        self._info = source.info
+        self._monitor = Monitor(config.fps)
+        self._listeners: list[Listener] = []
+        self._changed = threading.Condition(threading.RLock())
+        self._ids = itertools.count(1)
+        self._scheduled: list[tuple[float, Question]] = []
+        self._open_questions = 0
+        self._frames_under_way = 0
+        self._last_pts_s: float | None = None
+        self._source_state: SourceState | None = None
+        policy = config.on_full or (FullPolicy.DROP_OLDEST if self._info.live else FullPolicy.WAIT)
+        capacity = FILE_BUFFER_FRAMES if policy is FullPolicy.WAIT else LIVE_BUFFER_FRAMES
+        self._buffer = FrameBuffer(capacity, policy, self._overwritten, engine.wake)
+        self._reader = FrameReader(
+            config.name,
+            source,
+            self._buffer,
+            self._publish,
+            fps=config.fps,
+            duration_s=config.duration_s,
+            clock=clock,
+        )
+        self._thread = threading.Thread(target=self._reader.run, name="reader", daemon=True)
+
+    @property
+    def info(self) -> SourceInfo:
+        return self._info
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._engine.open_stream(self._config.name, self._buffer, self._publish)
+        self._thread.start()
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with every event from now on; returns what ends it.
+
+        Listeners run on the reader's and the engine's threads and must return quickly.
+        """
+        with self._changed:
+            self._listeners.append(listener)
+
+        def unsubscribe() -> None:
+            with self._changed:
+                if listener in self._listeners:
+                    self._listeners.remove(listener)
+
+        return unsubscribe
+
+    def ask(
+        self,
+        text: str,
+        *,
+        asker: str = "local",
+        at_s: float = 0.0,
+        deadline_s: float | None = None,
+        sampling: SamplingParams | None = None,
+    ) -> int:
+        """Accept a question; exactly one AnswerDone with the returned id will follow.
+
+        Args:
+            asker: whose private dialogue it continues.
+            at_s: ask when the stream reaches this time on its own clock; AT_END after its last
+                frame. A question whose moment never comes ends as cancelled.
+            deadline_s: seconds from the asking to where the answer is cut.
+
+        Raises:
+            QuestionRefusedError: it is empty, too long, or too many are open.
+        """
+        text = check_question(text)
+        with self._changed:
+            question = Question(
+                id=next(self._ids),
+                stream=self._config.name,
+                asker=asker,
+                text=text,
+                asked_s=self._clock(),
+                deadline_s=None if deadline_s is None else self._clock() + deadline_s,
+                sampling=sampling or SamplingParams(),
+            )
+            accepted = QuestionAccepted(question.stream, question.id, asker, text)
+            if self._reached(at_s):
+                self._engine.ask(question)
+            elif len(self._scheduled) >= MAX_SCHEDULED:
+                raise QuestionRefusedError(
+                    f"{MAX_SCHEDULED} questions wait for their moment already"
+                )
+            else:
+                self._scheduled.append((at_s, question))
+            self._publish(accepted)
+        return question.id
+
+    def cancel(self, question_id: int) -> None:
+        """End a question as cancelled; nothing happens if it has ended already."""
+        with self._changed:
+            mine = [entry for entry in self._scheduled if entry[1].id == question_id]
+            if not mine:
+                self._engine.cancel(question_id)
+                return
+            self._scheduled.remove(mine[0])
+            self._cancel_unasked(mine[0][1], "cancelled by the asker")
+
+    def report(self) -> MonitorReport:
+        """What the monitor has counted so far."""
+        with self._changed:
+            return self._monitor.report()
+
+    @property
+    def open_questions(self) -> int:
+        with self._changed:
+            return self._open_questions
+
+    @property
+    def source_state(self) -> SourceState | None:
+        with self._changed:
+            return self._source_state
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the source has ended and every frame and question with it.
+
+        Returns:
+            False if the time ran out first.
+        """
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._frames_ended() and not self._open_questions, timeout_s
+            )
+
+    def stop(self, reason: str = "the stream was stopped") -> None:
+        """Stop reading and cancel what is open; idempotent. The engine goes on."""
+        self._reader.stop()
+        with self._changed:
+            unasked, self._scheduled = self._scheduled, []
+            for _, question in unasked:
+                self._cancel_unasked(question, reason)
+        self._engine.close_stream(self._config.name, reason)
+
+    def _frames_ended(self) -> bool:
+        state = self._source_state
+        ended = state is not None and state.condition is not SourceCondition.LIVE
+        return ended and not self._frames_under_way
+
+    def _reached(self, at_s: float) -> bool:
+        if at_s == AT_END:
+            return self._last_pts_s is not None and self._frames_ended()
+        return self._last_pts_s is not None and self._last_pts_s >= at_s
+
+    def _publish(self, event: Event) -> None:
+        """Count an event, pass it on, and ask the questions whose moment it brought."""
+        with self._changed:
+            self._monitor.record(event)
+            self._count(event)
+            for listener in list(self._listeners):
+                listener(event)
+            self._ask_scheduled()
+            self._changed.notify_all()
+
+    def _count(self, event: Event) -> None:
+        match event:
+            case FrameAdmitted():
+                self._frames_under_way += 1
+            case FrameDropped(tick=int()):
+                self._frames_under_way -= 1
+            case FrameDone(pts_s=pts_s):
+                self._frames_under_way -= 1
+                self._last_pts_s = pts_s
+            case QuestionAccepted():
+                self._open_questions += 1
+            case AnswerDone():
+                self._open_questions -= 1
+            case SourceState():
+                failed = self._source_state and (
+                    self._source_state.condition is SourceCondition.FAILED
+                )
+                self._source_state = self._source_state if failed else event
+
+    def _ask_scheduled(self) -> None:
+        """Ask what the stream has reached; cancel what it can no longer reach."""
+        reached = [entry for entry in self._scheduled if self._reached(entry[0])]
+        lost = []
+        if self._frames_ended():
+            lost = [entry for entry in self._scheduled if entry not in reached]
+        # Taken out first: asking and cancelling publish, which comes back here.
+        self._scheduled = [e for e in self._scheduled if e not in reached and e not in lost]
+        for _, question in reached:
+            self._ask_now(question)
+        for _, question in lost:
+            seen = "before its first frame"
+            if self._last_pts_s is not None:
+                seen = f"at {self._last_pts_s:.1f} s"
+            self._cancel_unasked(question, f"the stream ended {seen}")
+
+    def _ask_now(self, question: Question) -> None:
+        """Hand a scheduled question to the engine; its waiting starts now."""
+        now = self._clock()
+        moved = None
+        if question.deadline_s is not None:
+            moved = question.deadline_s + now - question.asked_s
+        question = replace(question, asked_s=now, deadline_s=moved)
+        try:
+            self._engine.ask(question)
+        except QuestionRefusedError as error:
+            self._publish(unstarted(question, AnswerStatus.FAILED, str(error), now))
+
+    def _cancel_unasked(self, question: Question, reason: str) -> None:
+        self._publish(unstarted(question, AnswerStatus.CANCELLED, reason, self._clock()))
+
+    def _overwritten(self, scheduled: ScheduledFrame) -> None:
+        frame = scheduled.frame
+        self._publish(
+            FrameDropped(
+                self._config.name, frame.seq, scheduled.tick, frame.pts_s, DropReason.OVERRUN
+            )
+        )

@@ -1,0 +1,75 @@
+"""The command line of `run_stream.py`, checked as far as words alone can be."""
+
+import argparse
+import sys
+from typing import NoReturn
+
+from stream.buffer import FullPolicy
+
+MAX_FPS = 240.0
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} (--help lists the options)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = OneLineParser(
+        prog="run_stream.py", description="Watch a video stream and answer questions about it."
+    )
+    add = parser.add_argument
+    add("--source", required=True, help="camera index, path, rtsp://, http(s)://, or synthetic")
+    add("--model", default="random:tiny", help="folder, Hugging Face id, random:tiny, random:4b")
+    add("--fps", type=_fps, default=25.0, help="target rate (default 25)")
+    add("--pace", choices=["clock", "max"], default="clock", help="max: as fast as possible")
+    add("--ask", action="append", default=[], metavar="[12.5s:|end:] QUESTION")
+    add("--loop", action="store_true", help="play a file over and over")
+    add("--duration", type=_positive, metavar="SECONDS", help="end the stream after this time")
+    add("--on-full", type=FullPolicy, choices=list(FullPolicy), help="default: by the source")
+    add("--frame-size", type=_frame_size, metavar="WxH", help="default: the picture's own shape")
+    add("--device", default="auto", help="auto, cpu, cuda")
+    add(
+        "--threads",
+        type=int,
+        default=0,
+        help="CPU threads of the model (default: one less than there are cores, at most 4)",
+    )
+    add("--max-tokens", type=int, default=64, help="longest answer (default 64)")
+    add("--temperature", type=float, default=0.0, help="0 (default) is greedy")
+    add("--top-p", type=float, default=1.0)
+    add("--deadline", type=_positive, metavar="SECONDS", help="cut an answer after this time")
+    add("--max-context", type=int, help="tokens a full-attention checkpoint may remember")
+    add("--json", action="store_true", help="one event a line, as JSON")
+    return parser.parse_args(argv)
+
+
+def _fps(text: str) -> float:
+    fps = _number(text)
+    if not 0.0 < fps <= MAX_FPS:
+        raise argparse.ArgumentTypeError(f"{text} frames a second: above 0, at most {MAX_FPS:g}")
+    return fps
+
+
+def _positive(text: str) -> float:
+    value = _number(text)
+    if not value > 0.0:
+        raise argparse.ArgumentTypeError(f"{text} must be above 0")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _frame_size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 448x448")
+    return int(width), int(height)

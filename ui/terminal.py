@@ -1,0 +1,173 @@
+"""A stream in the terminal: live status, answers as they come, a prompt, a summary at the end.
+
+Three ways of showing the same events: a redrawn display with a prompt where there is a terminal,
+plain lines where there is none, JSON lines on demand.
+"""
+
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import psutil
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from stream.events import AnswerDelta, AnswerDone, Event, QuestionAccepted, SourceState
+from stream.question import QuestionRefusedError
+from stream.session import StreamSession
+from ui.json_lines import event_line, report_line
+from ui.line_editor import LineEditor
+from ui.words import (
+    answer_text,
+    answers_table,
+    frames_table,
+    megabytes,
+    printable,
+    status_line,
+    verdict,
+)
+
+POLL_S = 0.25
+PLAIN_STATUS_EVERY_S = 5.0
+MAX_SUMMARY_ANSWERS = 1000
+
+
+class Terminal:
+    """Shows one session until it ends or `stopped` is set."""
+
+    def __init__(
+        self,
+        session: StreamSession,
+        *,
+        state_bytes: Callable[[], int],
+        trained: bool,
+        json_lines: bool,
+        ask: Callable[[str], None],
+    ) -> None:
+        """Prepare to show a session; nothing is printed yet.
+
+        Args:
+            state_bytes: size of the model's state now.
+            ask: asks a question that was typed; may raise QuestionRefusedError.
+        """
+        self._session = session
+        self._state_bytes = state_bytes
+        self._trained = trained
+        self._json = json_lines
+        self._ask = ask
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._interactive = not json_lines and sys.stdin.isatty() and self._console.is_terminal
+        self._answers: list[AnswerDone] = []
+        self._under_way: dict[int, tuple[str, str]] = {}
+        self._editor: LineEditor | None = None
+        session.subscribe(self._on_event)
+
+    def run(self, stopped: threading.Event) -> None:
+        """Show what happens until the stream and its questions have ended, or `stopped` is set.
+
+        With a prompt the stream's end is not the end: what was seen can still be asked about.
+        """
+        with ExitStack() as stack:
+            if self._interactive:
+                self._editor = stack.enter_context(LineEditor(self._typed))
+            if self._console.is_terminal and not self._json:
+                live = Live(
+                    get_renderable=self._display,
+                    console=self._console,
+                    refresh_per_second=1 / POLL_S,
+                    transient=True,
+                )
+                stack.enter_context(live)
+            polls = 0
+            while not stopped.is_set():
+                ended = self._session.wait(POLL_S)
+                if ended and not self._interactive:
+                    return
+                if ended:
+                    stopped.wait(POLL_S)
+                polls += 1
+                self._poll(polls)
+
+    def summary(self) -> None:
+        """Print the verdict, latencies by stage, every question, and memory."""
+        report = self._session.report()
+        memory = psutil.Process().memory_info().rss
+        if self._json:
+            line = report_line(
+                "Summary",
+                report,
+                state_bytes=self._state_bytes(),
+                resident_bytes=memory,
+                verdict=verdict(report),
+            )
+            print(line, flush=True)
+            return
+        self._console.print()
+        self._console.print(frames_table(report))
+        if self._answers:
+            self._console.print(answers_table(self._answers))
+        self._console.print(
+            f"Memory: state {megabytes(self._state_bytes())}, process {megabytes(memory)}"
+        )
+        colour = {True: "bold green", False: "bold red", None: "bold"}[report.holds]
+        self._console.print(verdict(report), style=colour)
+
+    def _on_event(self, event: Event) -> None:
+        if self._json:
+            print(event_line(event), flush=True)
+        match event:
+            case QuestionAccepted(question_id=number, question=question):
+                self._under_way[number] = (question, "")
+            case AnswerDelta(question_id=number, text=text):
+                question, so_far = self._under_way[number]
+                self._under_way[number] = (question, so_far + text)
+            case AnswerDone(question_id=number):
+                self._under_way.pop(number, None)
+                self._answers = [*self._answers, event][-MAX_SUMMARY_ANSWERS:]
+                self._say(answer_text(event, trained=self._trained))
+            case SourceState(condition=condition, detail=detail):
+                self._say(Text(f"source {condition}: {detail}", style="dim"))
+
+    def _typed(self, line: str) -> None:
+        try:
+            self._ask(line)
+        except QuestionRefusedError as error:
+            self._say(Text(f"not asked: {error}", style="red"))
+
+    def _say(self, text: Text) -> None:
+        if not self._json:
+            self._console.print(text)
+
+    def _poll(self, polls: int) -> None:
+        seconds = polls * POLL_S
+        if self._json:
+            if seconds % 1.0 == 0.0:
+                report = self._session.report()
+                print(report_line("StreamStats", report, **self._extra()), flush=True)
+        elif not self._console.is_terminal and seconds % PLAIN_STATUS_EVERY_S == 0.0:
+            self._console.print(self._status())
+
+    def _extra(self) -> dict[str, int]:
+        return {
+            "state_bytes": self._state_bytes(),
+            "open_questions": self._session.open_questions,
+        }
+
+    def _status(self) -> Text:
+        session = self._session
+        return status_line(session.report(), self._state_bytes(), session.open_questions)
+
+    def _display(self) -> RenderableType:
+        lines: list[RenderableType] = []
+        for question, answer in list(self._under_way.values()):
+            line = Text(question, style="bold")
+            line.append("  " + printable(answer), style="default")
+            lines.append(line)
+        lines.append(self._status())
+        if self._editor is not None:
+            prompt = Text("ask> ", style="bold cyan")
+            prompt.append(self._editor.text + "▏", style="default")
+            lines.append(prompt)
+        return Group(*lines)

@@ -1,0 +1,130 @@
+"""A stream's figures in words and tables: pure functions from reports to what is shown."""
+
+import math
+
+from rich.table import Table
+from rich.text import Text
+
+from stream.events import AnswerDone, AnswerStatus
+from stream.monitor import MonitorReport
+
+STAGES = ("decode", "wait", "preprocess", "vision", "decoder")
+
+
+def milliseconds(seconds: float | None) -> str:
+    """'12.3 ms'; '-' for nothing, 'dropped' for infinity."""
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1e3:.1f} ms" if math.isfinite(seconds) else "dropped"
+
+
+def megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+def percent(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{100 * ratio:.1f} %"
+
+
+def drops(dropped: dict[str, int]) -> str:
+    """'3 overrun, 12 paced', or 'none'."""
+    return ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()) if n) or "none"
+
+
+def status_line(report: MonitorReport, state_bytes: int, open_questions: int) -> Text:
+    """The live line: rate, latency, on-time ratio, drops, state, questions."""
+    target = "" if report.target_fps is None else f"/{report.target_fps:g}"
+    latencies = (report.latency_p50_s, report.latency_p95_s, report.latency_p99_s)
+    parts = [
+        f"{report.fps:.1f}{target} fps",
+        "frame p50/p95/p99 " + " / ".join(milliseconds(s) for s in latencies),
+        f"on time {percent(report.on_time_ratio)}",
+        f"dropped {drops(report.dropped)}",
+        f"state {megabytes(state_bytes)}",
+        f"open questions {open_questions}",
+    ]
+    colour = {True: "green", False: "red", None: "default"}[report.holds]
+    return Text(" | ".join(parts), style=colour)
+
+
+def verdict(report: MonitorReport) -> str:
+    """Whether the target rate was held, in one sentence."""
+    if report.processed == 0:
+        return "No frame was processed."
+    if report.target_fps is None:
+        return f"No target rate: {report.fps:.1f} frames a second were processed."
+    held = "HELD" if report.holds else "NOT HELD"
+    window = ""
+    if report.worst_window is not None:
+        window = f", {percent(report.worst_window)} in the worst 10 s"
+    sentence = (
+        f"{report.target_fps:g} FPS {held}: {percent(report.on_time_ratio)} of "
+        f"{report.due} due frames on time{window}."
+    )
+    if report.starved:
+        sentence += f" The source had no frame at {report.starved} ticks."
+    return sentence
+
+
+def frames_table(report: MonitorReport) -> Table:
+    """Frames, latencies by stage, drops."""
+    table = Table(title="Frames", title_justify="left")
+    table.add_column("")
+    table.add_column("p50", justify="right")
+    table.add_column("p95", justify="right")
+    table.add_column("p99", justify="right")
+    latencies = (report.latency_p50_s, report.latency_p95_s, report.latency_p99_s)
+    table.add_row("arrival to state", *map(milliseconds, latencies))
+    for stage in STAGES:
+        if stage in report.stage_s:
+            p50, p95 = report.stage_s[stage]
+            table.add_row(f"  {stage}", milliseconds(p50), milliseconds(p95), "")
+    table.add_row("jitter between frames", "", milliseconds(report.jitter_s), "")
+    table.caption = (
+        f"{report.read} read, {report.processed} processed, dropped: {drops(report.dropped)}"
+    )
+    return table
+
+
+def answers_table(answers: list[AnswerDone]) -> Table:
+    """One row a question."""
+    table = Table(title="Questions", title_justify="left")
+    for column in ("at", "question", "ended", "tokens"):
+        table.add_column(column)
+    table.add_column("first token", justify="right")
+    table.add_column("total", justify="right")
+    for done in answers:
+        table.add_row(
+            "-" if done.last_pts_s is None else f"{done.last_pts_s:.1f} s",
+            Text(done.question),
+            ended(done),
+            str(done.num_tokens),
+            milliseconds(done.time_to_first_token_s),
+            milliseconds(done.total_s),
+        )
+    return table
+
+
+def ended(done: AnswerDone) -> str:
+    """'completed', or the status with its reason."""
+    return f"{done.status}: {done.reason}" if done.reason else str(done.status)
+
+
+def answer_text(done: AnswerDone, *, trained: bool) -> Text:
+    """A finished answer as it is printed, with what it saw and how it ended."""
+    at = "-" if done.last_pts_s is None else f"{done.last_pts_s:.1f} s"
+    text = Text(f"[{at}] ", style="dim")
+    text.append(done.question, style="bold")
+    text.append("\n  ")
+    if done.answer:
+        if not trained:
+            text.append("(untrained weights) ", style="yellow")
+        text.append(printable(done.answer))
+    if done.status is not AnswerStatus.COMPLETED:
+        text.append(f" ({ended(done)})", style="dim")
+    return text
+
+
+def printable(text: str) -> str:
+    """Text that cannot steer a terminal: control characters become spaces."""
+    return "".join(c if c.isprintable() else " " for c in text)
