@@ -16,6 +16,7 @@ from model.presets import PUBLISHED_4B, PUBLISHED_SPECIAL_IDS, SEED, TINY, TINY_
 from model.tokenizer import ChatTokenizer, TokenizerError, byte_tokenizer
 from model.weights import CheckpointError, load_weights, random_weights
 
+DEFAULT_MODEL = "random:tiny"
 FILES = ["config.json", "tokenizer.json", "*.safetensors", "model.safetensors.index.json"]
 RANDOM = {"tiny": (TINY, TINY_SPECIAL_IDS, 64), "4b": (PUBLISHED_4B, PUBLISHED_SPECIAL_IDS, 256)}
 PUBLISHED_FRAME_TOKENS = 256
@@ -73,7 +74,7 @@ def load_model(
 def _folder(name: str) -> Path:
     """A local folder as it is; a Hugging Face id downloaded (or found in its cache)."""
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         return folder
     looks_like_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     if not looks_like_id or folder.exists():

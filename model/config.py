@@ -75,6 +75,9 @@ class InfiniteVLConfig:
     vision_end_token_id: int = 151653
 
     def __post_init__(self) -> None:
+        for key in ("num_attention_heads", "num_key_value_heads", "sliding_window", "conv_size"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"{key} must be at least 1")
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "

@@ -1,0 +1,135 @@
+"""Does a paced stream keep up while questions are answered?
+
+    python -m benchmarks.stream --seconds 60 --fps 25 --question-every 5
+
+Plays the shipped clip over and over as a live source (what comes too late is dropped), through the
+same session and engine as `run_stream.py`, after a short warm-up. `frame_ms` is arrival to
+committed state over all due ticks, `ttft_ms` from asking to the first token.
+"""
+
+import argparse
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from benchmarks.report import show
+from model.checkpoint import DEFAULT_MODEL, load_model
+from run_stream import default_threads
+from sources.open import open_source
+from stream.buffer import FullPolicy
+from stream.engine import Engine, EngineConfig
+from stream.events import AnswerDone, Event
+from stream.monitor import MonitorReport
+from stream.question import SamplingParams
+from stream.session import StreamConfig, StreamSession
+from ui.words import milliseconds, percent, verdict
+
+CLIP = Path(__file__).parent.parent / "assets" / "city.mp4"
+QUESTION = "What is happening right now?"
+WARM_UP_S = 2.0
+
+
+def watch(
+    engine: Engine, args: argparse.Namespace, seconds: float, question_every_s: float
+) -> tuple[MonitorReport, list[AnswerDone]]:
+    """One session over `seconds` of stream, asking as it goes."""
+    source = open_source(args.source, loop=True)
+    config = StreamConfig(fps=args.fps, on_full=FullPolicy.DROP_OLDEST, duration_s=seconds)
+    session = StreamSession(source, engine, config)
+    answers: list[AnswerDone] = []
+
+    def keep(event: Event) -> None:
+        if isinstance(event, AnswerDone):
+            answers.append(event)
+
+    session.subscribe(keep)
+    sampling = SamplingParams(max_tokens=args.max_tokens)
+    for n in range(int(seconds / question_every_s)):
+        session.ask(QUESTION, asker=str(n), at_s=n * question_every_s, sampling=sampling)
+    session.start()
+    session.wait()
+    report = session.report()
+    session.stop()
+    return report, answers
+
+
+def quantile(values: list[float], q: float) -> float | None:
+    """The smallest value that a share `q` of all does not exceed; None of nothing."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else None
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="A paced stream with questions.")
+    parser.add_argument("--source", default=str(CLIP))
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--fps", type=float, default=25.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--question-every", type=float, default=5.0)
+    parser.add_argument("--max-tokens", type=int, default=SamplingParams().max_tokens)
+    parser.add_argument("--threads", type=int, default=default_threads())
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    cuda = torch.cuda.is_available()
+    model = load_model(
+        args.model, "cuda" if cuda else "cpu", torch.bfloat16 if cuda else torch.float32
+    )
+    engine = Engine(model, EngineConfig(frame_tokens=model.frame_tokens))
+    thread = threading.Thread(target=engine.run, daemon=True)
+    thread.start()
+    watch(engine, args, WARM_UP_S, WARM_UP_S / 2)
+    report, answers = watch(engine, args, args.seconds, args.question_every)
+    engine.close()
+    thread.join()
+    show_result(report, answers, args, engine.pool.nbytes)
+    return 0
+
+
+def show_result(
+    report: MonitorReport, answers: list[AnswerDone], args: argparse.Namespace, state_bytes: int
+) -> None:
+    ttft = [a.time_to_first_token_s for a in answers if a.time_to_first_token_s is not None]
+    rows = [["due frames on time", percent(report.on_time_ratio), ""]]
+    latencies = (report.latency_p50_s, report.latency_p95_s, report.latency_p99_s)
+    rows.append(["frame, arrival to state", *map(milliseconds, latencies[:2])])
+    rows.append(["  p99", "", milliseconds(latencies[2])])
+    rows += [
+        [f"  {name}", milliseconds(p50), milliseconds(p95)]
+        for name, (p50, p95) in report.stage_s.items()
+    ]
+    rows.append(["first token", *(milliseconds(quantile(ttft, q)) for q in (0.5, 0.95))])
+    result: dict[str, Any] = {
+        "benchmark": "stream",
+        "model": args.model,
+        "source": Path(args.source).name,
+        "target_fps": args.fps,
+        "seconds": args.seconds,
+        "on_time_ratio": report.on_time_ratio,
+        "worst_window": report.worst_window,
+        "fps": report.fps,
+        "due": report.due,
+        "starved": report.starved,
+        "dropped": report.dropped,
+        "frame_ms_p50": in_ms(report.latency_p50_s),
+        "frame_ms_p95": in_ms(report.latency_p95_s),
+        "frame_ms_p99": in_ms(report.latency_p99_s),
+        "ttft_ms_p95": in_ms(quantile(ttft, 0.95)),
+        "questions": len(answers),
+        "answered": sum(a.num_tokens > 0 for a in answers),
+        "state_bytes": state_bytes,
+        "resident_bytes": psutil.Process().memory_info().rss,
+    }
+    print(verdict(report))
+    show(f"{args.model} on {result['source']}", ["", "p50", "p95"], rows, result)
+
+
+def in_ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1e3, 2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""On a CUDA device: the library's kernels agree, and the verbs behave as on the CPU."""
+
+import pytest
+import torch
+
+from benchmarks.parity import main as parity
+from kernels.gated_delta_rule.dispatch import gated_delta_rule
+from kernels.gated_delta_rule.naive import naive_gated_delta_rule
+from model.checkpoint import load_model
+from tests.closeness import assert_close, relative_error
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize("T", [1, 24, 64, 65, 256])
+def test_fla_equals_the_recurrence(T: int) -> None:
+    """At the published shape, outputs within bf16's and TF32's rounding, state in fp32."""
+    torch.set_grad_enabled(False)
+    H, K, V = 16, 128, 256
+    q, k = torch.randn(2, 2, T, H, K, device="cuda").unbind(0)
+    v = torch.randn(2, T, H, V, device="cuda")
+    g, beta = -0.1 * torch.rand(2, T, H, device="cuda"), torch.rand(2, T, H, device="cuda")
+    state = torch.randn(2, H, K, V, device="cuda")
+    for dtype, ratio in ((torch.float32, 2e-3), (torch.bfloat16, 1e-2)):
+        args = [x.to(dtype) for x in (q, k, v)]
+        o, end = naive_gated_delta_rule(*args, g, beta, state)
+        fast_o, fast_end = gated_delta_rule(*args, g, beta, state)
+        assert fast_end.dtype == torch.float32
+        assert_close(f"o {dtype}", o, fast_o, ratio)
+        assert_close(f"state {dtype}", end, fast_end, ratio)
+
+
+@pytest.mark.parametrize("ops", ["plain", "fla"])
+def test_the_recording_is_met(ops: str) -> None:
+    """1e-4 with plain torch, 1e-2 with the library's TF32 kernels."""
+    assert parity(["--device", "cuda", "--ops", ops]) == 0
+
+
+def test_the_gpu_in_bf16_sees_what_the_cpu_in_fp32_sees() -> None:
+    """Resizing, vision tower and decoder on the device are near the CPU's, and forks are free."""
+    torch.set_grad_enabled(False)
+    frames = torch.randint(0, 256, (12, 1, 360, 640, 3), dtype=torch.uint8)
+    hidden = []
+    for device, dtype in (("cpu", torch.float32), ("cuda", torch.bfloat16)):
+        vlm = load_model("random:tiny").vlm.to(device)
+        for name, parameter in vlm.named_parameters():
+            if not name.endswith(("A_log", "dt_bias")):
+                parameter.data = parameter.data.to(dtype)
+        vlm.visual.patch_embed.fold()
+        pool = vlm.new_pool(2, max_append=60)
+        vlm.start_stream(1, pool)
+        slots = torch.tensor([1], device=device)
+        for i, frame in enumerate(frames):
+            time_s = torch.tensor([i / 25], dtype=torch.float64, device=device)
+            last = vlm.append_frames(frame.to(device), time_s, slots, pool, (6, 10))
+        before = [t[1].clone() for t in pool.tensors()]
+        pool.copy(1, 2)
+        vlm.append_text(torch.tensor([[1, 2, 3]], device=device), slots + 1, pool)
+        assert all(map(torch.equal, before, (t[1] for t in pool.tensors())))
+        hidden.append(last.float().cpu())
+    assert relative_error(*hidden) < 5e-2
