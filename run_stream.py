@@ -9,6 +9,7 @@ session that joins them, and a terminal to show it.
 """
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -29,11 +30,15 @@ from ui.arguments import parse_args
 from ui.terminal import Terminal
 
 STOP_WITHIN_S = 10.0
+MAX_FRAME_TOKENS = 16_384
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run until the stream ends; 0 if it ended well, 1 if it failed, 2 for bad input."""
     args = parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # An answer may hold characters that the terminal's encoding does not have.
+        sys.stdout.reconfigure(errors="replace")
     try:
         sampling = SamplingParams(args.max_tokens, args.temperature, args.top_p)
         questions = [parse_timed(text) for text in args.ask]
@@ -65,8 +70,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     if not args.json:
         print(introduction(model))
-    for question in questions:
-        ask(*question)
+    try:
+        for question in questions:
+            ask(*question)
+    except QuestionRefusedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return run(engine, session, terminal)
 
 
@@ -119,7 +128,13 @@ def _grid(size: tuple[int, int], vision: VisionConfig) -> tuple[int, int]:
         raise ValueError(
             f"--frame-size {width}x{height}: both must be multiples of {vision.cell_size}"
         )
-    return height // vision.cell_size, width // vision.cell_size
+    rows, columns = height // vision.cell_size, width // vision.cell_size
+    if rows * columns > MAX_FRAME_TOKENS:
+        raise ValueError(
+            f"--frame-size {width}x{height}: a frame would be {rows * columns} tokens, the limit "
+            f"is {MAX_FRAME_TOKENS}"
+        )
+    return rows, columns
 
 
 def _device(name: str) -> tuple[torch.device, torch.dtype]:
@@ -133,4 +148,7 @@ def _device(name: str) -> tuple[torch.device, torch.dtype]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # before there was anything to stop
+        sys.exit(130)

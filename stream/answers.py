@@ -84,9 +84,11 @@ class Answers:
         """Queue an accepted question."""
         self._waiting.append(question)
 
-    def cancel(self, question_id: int, reason: str) -> None:
+    def cancel(self, stream: str, question_id: int, reason: str) -> None:
         """End a question wherever it is; nothing happens if it has ended already."""
-        self._end_matching(lambda q: q.id == question_id, AnswerStatus.CANCELLED, reason)
+        self._end_matching(
+            lambda q: (q.stream, q.id) == (stream, question_id), AnswerStatus.CANCELLED, reason
+        )
 
     def end_stream(self, stream: str, status: AnswerStatus, reason: str) -> None:
         """End all questions of a stream and forget its dialogues."""
@@ -175,8 +177,13 @@ class Answers:
                 ids.to(device), slots, self._pool, None if lengths is None else lengths.to(device)
             )
         except ContextFullError as error:
-            for answer in batch:
-                self._finish(answer, AnswerStatus.FAILED, str(error))
+            if len(batch) == 1:
+                self._finish(batch[0], AnswerStatus.FAILED, str(error))
+                return
+            # Nothing was changed: find out which of them is full.
+            for i in range(len(batch)):
+                one = slice(i, i + 1)
+                self._append(batch[one], ids[one], None if lengths is None else lengths[one])
             return
         for answer, row in zip(batch, logits, strict=True):
             if not answer.prompt:

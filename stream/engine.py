@@ -10,14 +10,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 
 from model.checkpoint import LoadedModel
 from model.preprocess import fit_grid
 from model.state import ContextFullError
-from stream.answers import Answers, StreamView
+from stream.answers import Answers, StreamView, unstarted
 from stream.buffer import FrameBuffer, ScheduledFrame
+from stream.commands import CancelQuestion, CloseStream, Command, OpenStream, Publish, Stream
 from stream.events import (
     AnswerDone,
     AnswerStatus,
@@ -29,8 +31,6 @@ from stream.events import (
     SourceState,
 )
 from stream.question import Question, QuestionRefusedError
-
-Publish = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +53,6 @@ class EngineConfig:
     max_context: int | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Stream:
-    """A stream the engine watches; `open` is guarded by the engine's lock."""
-
-    name: str
-    slot: int
-    buffer: FrameBuffer
-    publish: Publish
-    open: bool = True
-    view: StreamView | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class OpenStream:
-    stream: Stream
-
-
-@dataclass(frozen=True, slots=True)
-class CloseStream:
-    stream: Stream
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class CancelQuestion:
-    question_id: int
-
-
-Command = OpenStream | CloseStream | Question | CancelQuestion
 Due = tuple[Stream, ScheduledFrame]
 
 
@@ -106,7 +77,8 @@ class Engine:
         self._stream_slots = slots[: config.max_streams]
         answer_slots = slots[config.max_streams :]
         self._answers = Answers(model, self.pool, answer_slots, self._publish_answer, clock)
-        self._streams: dict[str, Stream] = {}
+        self._streams: dict[str, Stream] = {}  # names that are taken; guarded by the lock
+        self._watched: dict[str, Stream] = {}  # streams that were begun; `step`'s alone
         self._changed = threading.Condition()
         self._inbox: deque[Command] = deque()
         self._open_questions = 0
@@ -117,9 +89,11 @@ class Engine:
         """Watch the frames of a buffer from now on; events go to `publish`, on this thread.
 
         Raises:
-            ValueError: the name is taken or no slot is free.
+            ValueError: the name is taken, no slot is free or the engine has closed.
         """
         with self._changed:
+            if self._closed:
+                raise ValueError("the engine has closed")
             if name in self._streams:
                 raise ValueError(f"there is a stream named {name!r} already")
             if not self._stream_slots:
@@ -132,8 +106,8 @@ class Engine:
         """Stop watching: cancel the stream's questions and free its slot."""
         with self._changed:
             stream = self._streams.get(name)
-            if stream is not None and stream.open:
-                stream.open = False
+            if stream is not None and not stream.closing:
+                stream.closing = True
                 self._send(CloseStream(stream, reason))
 
     def ask(self, question: Question) -> None:
@@ -154,10 +128,10 @@ class Engine:
             self._open_questions += 1
             self._send(question)
 
-    def cancel(self, question_id: int) -> None:
+    def cancel(self, stream: str, question_id: int) -> None:
         """Cancel a question; nothing happens if it has ended already."""
         with self._changed:
-            self._send(CancelQuestion(question_id))
+            self._send(CancelQuestion(stream, question_id))
 
     def wake(self) -> None:
         """Something changed: let `run` look."""
@@ -191,26 +165,53 @@ class Engine:
         """Commands, then frames, then prompts, then a token each; False if there was nothing."""
         while self._inbox:
             self._obey(self._inbox.popleft())
-        streams = list(self._streams.values())
+        streams = list(self._watched.values())
         due = [(s, frame) for s in streams if s.open and (frame := s.buffer.take()) is not None]
-        for batch in _same_shape(due):
-            self._append_frames(batch)
+        self._serve_frames(due)
         views = {s.name: s.view for s in streams if s.view is not None}
         return self._answers.step(views) or bool(due)
 
     def _obey(self, command: Command) -> None:
         match command:
             case OpenStream(stream):
+                self._watched[stream.name] = stream
                 self._vlm.start_stream(stream.slot, self.pool)
             case CloseStream(stream, reason):
-                self._end_stream(stream, AnswerStatus.CANCELLED, reason)
+                # First, so that whoever waits for the last event can take the name again.
                 with self._changed:
                     del self._streams[stream.name]
                     self._stream_slots.append(stream.slot)
+                self._end_stream(stream, AnswerStatus.CANCELLED, reason)
+                del self._watched[stream.name]
             case Question():
-                self._answers.add(command)
-            case CancelQuestion(question_id):
-                self._answers.cancel(question_id, "cancelled by the asker")
+                failure = self._watched[command.stream].failure
+                if failure is None:
+                    self._answers.add(command)
+                else:  # it was accepted while its stream was failing
+                    status, now_s = AnswerStatus.FAILED, self._clock()
+                    self._publish_answer(unstarted(command, status, failure, now_s))
+            case CancelQuestion(name, question_id):
+                self._answers.cancel(name, question_id, "cancelled by the asker")
+
+    def _serve_frames(self, due: list[Due]) -> None:
+        """Let each stream see its frame; every frame ends as done or dropped."""
+        batches = deque(_same_shape(due))
+        while batches:
+            batch = batches.popleft()
+            try:
+                self._append_frames(batch)
+            except ContextFullError as error:
+                if len(batch) > 1:
+                    # Nothing was changed: find out which of them is full.
+                    batches.extendleft([one] for one in batch)
+                    continue
+                stream, scheduled = batch[0]
+                self._drop(stream, scheduled, DropReason.FAILED)
+                self._fail_stream(stream, str(error))
+            except Exception:
+                for stream, scheduled in chain(batch, *batches):
+                    self._drop(stream, scheduled, DropReason.FAILED)
+                raise
 
     def _append_frames(self, batch: list[Due]) -> None:
         """Let streams see one frame each; all pictures have one shape."""
@@ -231,16 +232,7 @@ class Engine:
         images = torch.stack([torch.from_numpy(frame.image) for frame in frames]).to(device)
         times_s = torch.tensor([f.pts_s for f in frames], dtype=torch.float64, device=device)
         slots = torch.tensor([stream.slot for stream, _ in batch], device=device)
-        try:
-            self._vlm.append_frames(images, times_s, slots, self.pool, grid, mark)
-        except Exception as error:
-            for stream, scheduled in batch:
-                self._drop(stream, scheduled, DropReason.FAILED)
-                if isinstance(error, ContextFullError):
-                    self._fail_stream(stream, str(error))
-            if not isinstance(error, ContextFullError):
-                raise
-            return
+        self._vlm.append_frames(images, times_s, slots, self.pool, grid, mark)
         for stream, scheduled in batch:
             wait_s = taken_s - scheduled.frame.arrived_s
             own = {"decode": scheduled.frame.decode_s, "wait": wait_s}
@@ -273,7 +265,7 @@ class Engine:
     def _fail_stream(self, stream: Stream, reason: str) -> None:
         """Stop watching a stream that cannot go on, and say why; others are not touched."""
         with self._changed:
-            stream.open = False
+            stream.failure = reason
         self._end_stream(stream, AnswerStatus.FAILED, reason)
         stream.publish(SourceState(stream.name, SourceCondition.FAILED, reason, self._clock()))
 
@@ -291,10 +283,13 @@ class Engine:
     def _shut_down(self, reason: str, status: AnswerStatus) -> None:
         with self._changed:
             self._closed = True
-        for command in self._inbox:
-            if isinstance(command, Question):
-                self._answers.add(command)
-        for stream in self._streams.values():
+        while self._inbox:  # others may still be adding to it
+            match command := self._inbox.popleft():
+                case OpenStream(stream):
+                    self._watched[stream.name] = stream
+                case Question():
+                    self._answers.add(command)
+        for stream in self._watched.values():
             self._end_stream(stream, status, reason)
             if status is AnswerStatus.FAILED:
                 state = SourceState(stream.name, SourceCondition.FAILED, reason, self._clock())
@@ -305,7 +300,7 @@ class Engine:
         if isinstance(event, AnswerDone):
             with self._changed:
                 self._open_questions -= 1
-        self._streams[event.stream].publish(event)
+        self._watched[event.stream].publish(event)
 
     def _send(self, command: Command) -> None:
         """Put a command into the inbox; the caller holds the lock."""

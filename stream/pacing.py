@@ -1,11 +1,15 @@
 """The schedule: which frame belongs to which tick of the target rate.
 
-Tick k is due k / fps after the first frame. A frame belongs to the tick nearest to its own time
-(its pts in a file, its arrival from a camera), so ordinary jitter neither drops nor starves. Of
-two frames for one tick the first is taken; a tick without a frame is the source's, not ours.
+Tick k is due k / fps after the first frame. A frame takes the next tick if its own time (its pts
+in a file, its arrival from a camera) is less than TOLERANCE periods away from it; a frame further
+ahead is one too many, one further behind takes the tick nearest to it. As the tolerance is more
+than half a period, a camera's frames may fall anywhere between two ticks: ordinary jitter neither
+drops nor starves. A tick without a frame is the source's, not ours.
 """
 
 import math
+
+TOLERANCE = 0.75
 
 
 class FramePacer:
@@ -17,11 +21,15 @@ class FramePacer:
         self._last_tick = -1
 
     def admit(self, time_s: float) -> int | None:
-        """The tick a frame belongs to, or None if that tick already has its frame."""
+        """The tick a frame takes, or None if there is none left for it."""
         if self._first_s is None:
-            self._first_s = time_s
-        tick = math.floor((time_s - self._first_s) * self.fps + 0.5)
-        if tick <= self._last_tick:
+            self._first_s, self._last_tick = time_s, 0
+            return 0
+        periods = (time_s - self._first_s) * self.fps
+        tick = self._last_tick + 1
+        if periods - tick <= -TOLERANCE:
             return None
+        if periods - tick >= TOLERANCE:
+            tick = math.floor(periods + 0.5)
         self._last_tick = tick
         return tick

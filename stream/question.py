@@ -62,6 +62,10 @@ class Question:
 def check_question(text: str) -> str:
     """The question without surrounding space; QuestionRefusedError if it cannot be asked."""
     text = text.strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a character, as from bytes that are not UTF-8
+        raise QuestionRefusedError("the question is not valid Unicode text") from None
     if not text:
         raise QuestionRefusedError("the question is empty")
     if len(text) > MAX_QUESTION_CHARS:

@@ -57,20 +57,17 @@ class FrameReader:
         self._start_s: float | None = None
 
     def run(self) -> None:
-        """Read to the end; the thread's body. Every outcome is an event, none an exception."""
+        """Read to the end; the thread's body. Every outcome is an event."""
         try:
             self._state(SourceCondition.LIVE, f"reading {self._source.info.name}")
-            frame = self._source.read()
-            while frame is not None and not self._stopped.is_set():
-                if self._duration_s is not None and frame.pts_s >= self._duration_s:
-                    break
-                if not self._hand_over(frame):
-                    break
-                frame = self._source.read()
-            reason = "stopped" if self._stopped.is_set() else "the source has ended"
-            self._state(SourceCondition.ENDED, reason)
+            reason = self._read()
+            self._state(SourceCondition.ENDED, "stopped" if self._stopped.is_set() else reason)
         except SourceError as error:
             self._state(SourceCondition.FAILED, str(error))
+        except Exception as error:
+            # Its text may hold an address with a password.
+            self._state(SourceCondition.FAILED, f"reading failed: {type(error).__name__}")
+            raise
         finally:
             self._source.close()
             self._buffer.close()
@@ -80,6 +77,15 @@ class FrameReader:
         self._stopped.set()
         self._source.close()
         self._buffer.close()
+
+    def _read(self) -> str:
+        """Hand over frame after frame; why there are no more."""
+        while (frame := self._source.read()) is not None:
+            if self._duration_s is not None and frame.pts_s >= self._duration_s:
+                return f"the {self._duration_s:g} s asked for are over"
+            if not self._hand_over(frame):
+                return "the stream was closed"
+        return "the source has ended"
 
     def _hand_over(self, frame: VideoFrame) -> bool:
         """Schedule one frame and put it in the buffer; False if the stream is closing."""

@@ -14,7 +14,9 @@ def sample(logits: Tensor, params: SamplingParams, generator: torch.Generator) -
     """
     if params.temperature == 0.0:
         return int(logits.argmax())
-    probabilities = (logits.cpu() / params.temperature).softmax(-1)
+    # Relative to the largest and in fp64, so that no temperature makes them overflow.
+    logits = logits.cpu().double()
+    probabilities = ((logits - logits.max()) / params.temperature).softmax(-1)
     ordered, ids = probabilities.sort(descending=True)
     before = ordered.cumsum(-1) - ordered
     ordered = ordered.masked_fill(before >= params.top_p, 0.0)

@@ -6,6 +6,7 @@ every frame and every question through to its end.
 """
 
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -84,6 +85,7 @@ class StreamSession:
         self._frames_under_way = 0
         self._last_pts_s: float | None = None
         self._source_state: SourceState | None = None
+        self._stopped = False
         policy = config.on_full or (FullPolicy.DROP_OLDEST if self._info.live else FullPolicy.WAIT)
         capacity = FILE_BUFFER_FRAMES if policy is FullPolicy.WAIT else LIVE_BUFFER_FRAMES
         self._buffer = FrameBuffer(capacity, policy, self._overwritten, engine.wake)
@@ -110,7 +112,8 @@ class StreamSession:
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with every event from now on; returns what ends it.
 
-        Listeners run on the reader's and the engine's threads and must return quickly.
+        Listeners run on the reader's and the engine's threads and must return quickly. One that
+        raises is not called again.
         """
         with self._changed:
             self._listeners.append(listener)
@@ -144,6 +147,8 @@ class StreamSession:
         """
         text = check_question(text)
         with self._changed:
+            if self._stopped:
+                raise QuestionRefusedError("the stream was stopped")
             question = Question(
                 id=next(self._ids),
                 stream=self._config.name,
@@ -170,7 +175,7 @@ class StreamSession:
         with self._changed:
             mine = [entry for entry in self._scheduled if entry[1].id == question_id]
             if not mine:
-                self._engine.cancel(question_id)
+                self._engine.cancel(self._config.name, question_id)
                 return
             self._scheduled.remove(mine[0])
             self._cancel_unasked(mine[0][1], "cancelled by the asker")
@@ -203,11 +208,19 @@ class StreamSession:
 
     def stop(self, reason: str = "the stream was stopped") -> None:
         """Stop reading and cancel what is open; idempotent. The engine goes on."""
-        self._reader.stop()
         with self._changed:
+            if self._stopped:
+                return
+            self._stopped = True
             unasked, self._scheduled = self._scheduled, []
             for _, question in unasked:
                 self._cancel_unasked(question, reason)
+            if self._thread.ident is None:
+                now_s = self._clock()
+                self._publish(
+                    SourceState(self._config.name, SourceCondition.ENDED, "never started", now_s)
+                )
+        self._reader.stop()
         self._engine.close_stream(self._config.name, reason)
 
     def _frames_ended(self) -> bool:
@@ -226,9 +239,18 @@ class StreamSession:
             self._monitor.record(event)
             self._count(event)
             for listener in list(self._listeners):
-                listener(event)
+                self._tell(listener, event)
             self._ask_scheduled()
             self._changed.notify_all()
+
+    def _tell(self, listener: Listener, event: Event) -> None:
+        """Call a listener; what goes wrong there must not stop the reader or the engine."""
+        try:
+            listener(event)
+        except Exception:
+            logging.getLogger(__name__).exception("a listener failed and will not be called again")
+            if listener in self._listeners:
+                self._listeners.remove(listener)
 
     def _count(self, event: Event) -> None:
         match event:

@@ -7,6 +7,7 @@ from typing import NoReturn
 from stream.buffer import FullPolicy
 
 MAX_FPS = 240.0
+MAX_THREADS = 1024
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -30,11 +31,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--loop", action="store_true", help="play a file over and over")
     add("--duration", type=_positive, metavar="SECONDS", help="end the stream after this time")
     add("--on-full", type=FullPolicy, choices=list(FullPolicy), help="default: by the source")
-    add("--frame-size", type=_frame_size, metavar="WxH", help="default: the picture's own shape")
+    add("--frame-size", type=frame_size, metavar="WxH", help="default: the picture's own shape")
     add("--device", default="auto", help="auto, cpu, cuda")
     add(
         "--threads",
-        type=int,
+        type=_threads,
         default=0,
         help="CPU threads of the model (default: one less than there are cores, at most 4)",
     )
@@ -42,7 +43,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--temperature", type=float, default=0.0, help="0 (default) is greedy")
     add("--top-p", type=float, default=1.0)
     add("--deadline", type=_positive, metavar="SECONDS", help="cut an answer after this time")
-    add("--max-context", type=int, help="tokens a full-attention checkpoint may remember")
+    add("--max-context", type=_count, help="tokens a full-attention checkpoint may remember")
     add("--json", action="store_true", help="one event a line, as JSON")
     return parser.parse_args(argv)
 
@@ -68,8 +69,20 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
-def _frame_size(text: str) -> tuple[int, int]:
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _threads(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_THREADS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number up to {MAX_THREADS}")
+    return int(text)
+
+
+def frame_size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit()):
+    if not (text.isascii() and width.isdigit() and height.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size like 448x448")
     return int(width), int(height)

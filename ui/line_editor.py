@@ -5,6 +5,7 @@ The terminal is put in cbreak mode and the text typed so far is kept here, for t
 
 import codecs
 import os
+import re
 import select
 import sys
 import termios
@@ -15,7 +16,8 @@ from types import TracebackType
 
 _ERASE = "\x7f\x08"
 _ERASE_LINE = "\x15"
-_ESCAPE = "\x1b"
+# Arrow and function keys send these; a lone Escape too has nothing to say here.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)
 
 
 class LineEditor:
@@ -47,9 +49,7 @@ class LineEditor:
 
     def type(self, characters: str) -> None:
         """Take what was typed: text, erasing, or the end of a line."""
-        if characters.startswith(_ESCAPE):
-            return
-        for character in characters:
+        for character in _ESCAPES.sub("", characters):
             if character in "\r\n":
                 line, self.text = self.text.strip(), ""
                 if line:

@@ -4,6 +4,7 @@ Three ways of showing the same events: a redrawn display with a prompt where the
 plain lines where there is none, JSON lines on demand.
 """
 
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -62,6 +63,7 @@ class Terminal:
         self._answers: list[AnswerDone] = []
         self._under_way: dict[int, tuple[str, str]] = {}
         self._editor: LineEditor | None = None
+        self._unread = threading.Event()  # whoever read our output has gone
         session.subscribe(self._on_event)
 
     def run(self, stopped: threading.Event) -> None:
@@ -72,16 +74,12 @@ class Terminal:
         with ExitStack() as stack:
             if self._interactive:
                 self._editor = stack.enter_context(LineEditor(self._typed))
+            live = None
             if self._console.is_terminal and not self._json:
-                live = Live(
-                    get_renderable=self._display,
-                    console=self._console,
-                    refresh_per_second=1 / POLL_S,
-                    transient=True,
-                )
+                live = Live(console=self._console, auto_refresh=False, transient=True)
                 stack.enter_context(live)
             polls = 0
-            while not stopped.is_set():
+            while not stopped.is_set() and not self._unread.is_set():
                 ended = self._session.wait(POLL_S)
                 if ended and not self._interactive:
                     return
@@ -89,6 +87,10 @@ class Terminal:
                     stopped.wait(POLL_S)
                 polls += 1
                 self._poll(polls)
+                if live is not None:
+                    # Made here, outside of the display's lock: the session's is taken for it, and
+                    # a listener, which has the session's, waits for the display's to print.
+                    live.update(self._display(), refresh=True)
 
     def summary(self) -> None:
         """Print the verdict, latencies by stage, every question, and memory."""
@@ -102,7 +104,7 @@ class Terminal:
                 resident_bytes=memory,
                 verdict=verdict(report),
             )
-            print(line, flush=True)
+            self._print_line(line)
             return
         self._console.print()
         self._console.print(frames_table(report))
@@ -116,19 +118,19 @@ class Terminal:
 
     def _on_event(self, event: Event) -> None:
         if self._json:
-            print(event_line(event), flush=True)
+            self._print_line(event_line(event))
         match event:
             case QuestionAccepted(question_id=number, question=question):
                 self._under_way[number] = (question, "")
             case AnswerDelta(question_id=number, text=text):
-                question, so_far = self._under_way[number]
+                question, so_far = self._under_way.get(number, ("", ""))
                 self._under_way[number] = (question, so_far + text)
             case AnswerDone(question_id=number):
                 self._under_way.pop(number, None)
                 self._answers = [*self._answers, event][-MAX_SUMMARY_ANSWERS:]
                 self._say(answer_text(event, trained=self._trained))
             case SourceState(condition=condition, detail=detail):
-                self._say(Text(f"source {condition}: {detail}", style="dim"))
+                self._say(Text(f"source {condition}: {printable(detail)}", style="dim"))
 
     def _typed(self, line: str) -> None:
         try:
@@ -137,17 +139,31 @@ class Terminal:
             self._say(Text(f"not asked: {error}", style="red"))
 
     def _say(self, text: Text) -> None:
-        if not self._json:
+        if self._json:
+            return
+        try:
             self._console.print(text)
+        except SystemExit:  # how rich ends a program whose output nobody reads
+            self._unread.set()
+
+    def _print_line(self, line: str) -> None:
+        """Print in one write, so that the lines of several threads never mix."""
+        try:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whatever else is written, also at exit, shall find a place to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self._unread.set()
 
     def _poll(self, polls: int) -> None:
         seconds = polls * POLL_S
         if self._json:
             if seconds % 1.0 == 0.0:
                 report = self._session.report()
-                print(report_line("StreamStats", report, **self._extra()), flush=True)
+                self._print_line(report_line("StreamStats", report, **self._extra()))
         elif not self._console.is_terminal and seconds % PLAIN_STATUS_EVERY_S == 0.0:
-            self._console.print(self._status())
+            self._say(self._status())
 
     def _extra(self) -> dict[str, int]:
         return {
@@ -162,7 +178,7 @@ class Terminal:
     def _display(self) -> RenderableType:
         lines: list[RenderableType] = []
         for question, answer in list(self._under_way.values()):
-            line = Text(question, style="bold")
+            line = Text(printable(question), style="bold")
             line.append("  " + printable(answer), style="default")
             lines.append(line)
         lines.append(self._status())

@@ -96,8 +96,8 @@ def answers_table(answers: list[AnswerDone]) -> Table:
     for done in answers:
         table.add_row(
             "-" if done.last_pts_s is None else f"{done.last_pts_s:.1f} s",
-            Text(done.question),
-            ended(done),
+            Text(printable(done.question)),
+            Text(ended(done)),
             str(done.num_tokens),
             milliseconds(done.time_to_first_token_s),
             milliseconds(done.total_s),
@@ -107,14 +107,14 @@ def answers_table(answers: list[AnswerDone]) -> Table:
 
 def ended(done: AnswerDone) -> str:
     """'completed', or the status with its reason."""
-    return f"{done.status}: {done.reason}" if done.reason else str(done.status)
+    return f"{done.status}: {printable(done.reason)}" if done.reason else str(done.status)
 
 
 def answer_text(done: AnswerDone, *, trained: bool) -> Text:
     """A finished answer as it is printed, with what it saw and how it ended."""
     at = "-" if done.last_pts_s is None else f"{done.last_pts_s:.1f} s"
     text = Text(f"[{at}] ", style="dim")
-    text.append(done.question, style="bold")
+    text.append(printable(done.question), style="bold")
     text.append("\n  ")
     if done.answer:
         if not trained:

@@ -1,0 +1,52 @@
+"""What other threads tell the engine: commands, obeyed between two steps in the order they came."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stream.answers import StreamView
+from stream.buffer import FrameBuffer
+from stream.events import Event
+from stream.question import Question
+
+Publish = Callable[[Event], None]
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """A stream the engine watches; `closing` and `failure` are guarded by the engine's lock.
+
+    Attributes:
+        failure: why it cannot go on; it keeps its name and slot until it is closed.
+    """
+
+    name: str
+    slot: int
+    buffer: FrameBuffer
+    publish: Publish
+    closing: bool = False
+    failure: str | None = None
+    view: StreamView | None = None
+
+    @property
+    def open(self) -> bool:
+        return not self.closing and self.failure is None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    stream: Stream
+
+
+@dataclass(frozen=True, slots=True)
+class CloseStream:
+    stream: Stream
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelQuestion:
+    stream: str
+    question_id: int
+
+
+Command = OpenStream | CloseStream | Question | CancelQuestion

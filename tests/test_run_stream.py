@@ -1,0 +1,295 @@
+"""The program as a user meets it: one sentence for what is wrong, and a clean end for the rest."""
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import run_stream
+
+ROOT = Path(run_stream.__file__).parent
+SHORT = "synthetic:112x112@25#12"
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _unchanged_process() -> Iterator[None]:
+    """What `main` sets for its whole process is set back."""
+    handlers = [(n, signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)]
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    for number, handler in handlers:
+        signal.signal(number, handler)
+
+
+def refused(capfd: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Run with bad input; the one line that is printed, on stderr, with exit code 2."""
+    try:
+        code: Any = run_stream.main(list(argv))
+    except SystemExit as leave:
+        code = leave.code
+    captured = capfd.readouterr()
+    assert code == 2
+    assert captured.out == ""
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def test_missing_source_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    """Without --source the program says that it is needed."""
+    assert "--source" in refused(capfd)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("/no/such/clip.mp4", "There is no file"),
+        ("gopher://camera/live", "not supported"),
+        ("synthetic:huge", "not a synthetic source"),
+        ("", "No source was named"),
+    ],
+)
+def test_source_that_cannot_be_opened_is_one_line(
+    capfd: pytest.CaptureFixture[str], source: str, says: str
+) -> None:
+    """A missing file, an unknown scheme, a bad pattern, nothing at all."""
+    assert says in refused(capfd, "--source", source)
+
+
+def test_missing_camera_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    """A camera that is not there is said in one line, without the library's own noise."""
+    assert "99" in refused(capfd, "--source", "99")
+
+
+def test_text_file_is_not_a_video(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A file that holds no video is said to be none."""
+    text = tmp_path / "notes.txt"
+    text.write_text("nothing to see\n" * 50)
+    assert "not a video" in refused(capfd, "--source", str(text))
+
+
+def test_bad_model_folder_is_one_line(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A folder without a model, or no folder, is named."""
+    assert str(tmp_path) in refused(capfd, "--source", SHORT, "--model", str(tmp_path))
+    nowhere = str(tmp_path / "nowhere")
+    assert nowhere in refused(capfd, "--source", SHORT, "--model", nowhere)
+    assert "random:tiny" in refused(capfd, "--source", SHORT, "--model", "random:huge")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--fps", "-5", "at most 240"),
+        ("--fps", "0", "at most 240"),
+        ("--fps", "1e9", "at most 240"),
+        ("--fps", "nan", "at most 240"),
+        ("--fps", "fast", "not a number"),
+        ("--ask", "", "empty"),
+        ("--ask", "5s:  ", "empty"),
+        ("--ask", "x" * 4097, "4097 characters"),
+        ("--ask", "what \udcff?", "not valid"),
+        ("--frame-size", "big", "not a size"),
+        ("--frame-size", "²x²", "not a size"),
+        ("--frame-size", "100x100", "multiples of 28"),
+        ("--frame-size", "0x0", "multiples of 28"),
+        ("--frame-size", "28000x28000", "the limit is"),
+        ("--device", "abacus", "known are"),
+        ("--pace", "slow", "slow"),
+        ("--on-full", "explode", "explode"),
+        ("--duration", "0", "above 0"),
+        ("--deadline", "-1", "above 0"),
+        ("--max-tokens", "0", "1 to 2048"),
+        ("--max-tokens", "many", "many"),
+        ("--temperature", "7", "temperature"),
+        ("--top-p", "0", "top_p"),
+        ("--threads", "-1", "whole number"),
+        ("--threads", "99999999999999999999", "whole number"),
+        ("--max-context", "-3", "whole number"),
+        ("--max-context", "0", "whole number"),
+        ("--nonsense", "1", "--nonsense"),
+    ],
+)
+def test_bad_option_is_one_line(
+    capfd: pytest.CaptureFixture[str], option: str, value: str, says: str
+) -> None:
+    """An option out of its range is refused in one line that says what is wrong."""
+    assert says in refused(capfd, "--source", SHORT, option, value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_that_is_not_there_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    """Asking for a GPU that torch does not see says what to use instead."""
+    assert "--device cpu" in refused(capfd, "--source", SHORT, "--device", "cuda")
+
+
+def test_more_questions_than_can_wait_are_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    """Too many --ask are refused before anything is watched."""
+    argv = ["--source", SHORT, "--json"] + ["--ask", "5s: ?"] * 257
+    assert run_stream.main(argv) == 2
+    captured = capfd.readouterr()
+    assert captured.err.count("\n") == 1 and "256 questions" in captured.err
+
+
+def test_json_run_answers_every_question(capfd: pytest.CaptureFixture[str]) -> None:
+    """Every line is JSON, each --ask has one end, a summary is last, and the exit code is 0."""
+    asks = ["What is it?", "0.2s: And now?", "end: What was it?", "9s: Never?"]
+    argv = ["--source", SHORT, "--pace", "max", "--json", "--max-tokens", "4"]
+    assert run_stream.main(argv + [part for ask in asks for part in ("--ask", ask)]) == 0
+    captured = capfd.readouterr()
+    lines = [json.loads(line) for line in captured.out.splitlines()]
+    ends = {line["question"]: line["status"] for line in lines if line["type"] == "AnswerDone"}
+    assert ends == {
+        "What is it?": "incomplete",
+        "And now?": "incomplete",
+        "What was it?": "incomplete",
+        "Never?": "cancelled",
+    }
+    kinds = Counter(line["type"] for line in lines)
+    assert kinds["AnswerDone"] == kinds["QuestionAccepted"] == 4
+    assert kinds["FrameDone"] == kinds["FrameAdmitted"] == 12
+    assert lines[-1]["type"] == "Summary"
+    assert (lines[-1]["read"], lines[-1]["processed"]) == (12, 12)
+    assert captured.err == ""
+
+
+def test_plain_run_says_that_the_model_is_untrained(capfd: pytest.CaptureFixture[str]) -> None:
+    """A run of a made-up model says so first, and ends with memory and verdict."""
+    argv = ["--source", SHORT, "--pace", "max", "--ask", "end: What?", "--max-tokens", "3"]
+    assert run_stream.main(argv) == 0
+    captured = capfd.readouterr()
+    assert "UNTRAINED" in captured.out.splitlines()[0]
+    assert "(cut at 3 tokens)" not in captured.out and "cut at 3 tokens" in captured.out
+    assert "12 read, 12 processed" in captured.out
+    assert captured.err == ""
+
+
+def test_source_that_fails_midway_is_exit_code_1(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that ended in failure ends the program with 1, after its summary."""
+    from sources.errors import SourceLostError
+    from tests.stream_helpers import ScriptedSource, video_frame
+
+    source = ScriptedSource([video_frame(0), SourceLostError("It was unplugged.")])
+    monkeypatch.setattr(run_stream, "open_source", lambda *_, **__: source)
+    assert run_stream.main(["--source", "x", "--json", "--pace", "max"]) == 1
+    captured = capfd.readouterr()
+    assert "It was unplugged." in captured.out
+    assert json.loads(captured.out.splitlines()[-1])["type"] == "Summary"
+
+
+def start(*argv: str, **more: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "run_stream.py", "--source", "synthetic:112x112@25", *argv],
+        cwd=ROOT,
+        text=True,
+        **more,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_a_run_cleanly(number: signal.Signals) -> None:
+    """Open questions are said to be cancelled, the summary is printed, the exit code is 0."""
+    process = start(
+        "--json", "--ask", "900s: Never?", "--ask", "end: Last?",
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(json.loads(line))
+        if seen[-1]["type"] == "FrameDone":
+            break
+    process.send_signal(number)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    seen += [json.loads(line) for line in out.splitlines()]
+    assert process.returncode == 0 and err == ""
+    ends = [line for line in seen if line["type"] == "AnswerDone"]
+    assert [(e["status"], e["reason"]) for e in ends] == [
+        ("cancelled", "the program was stopped")
+    ] * 2
+    assert seen[-1]["type"] == "Summary"
+
+
+def test_run_ends_when_nobody_reads_it_any_more() -> None:
+    """A reader that goes away, as `head` does, ends an endless run without a traceback."""
+    for argv in (["--json"], []):
+        process = start(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        err = process.stderr.read()
+        process.wait(PATIENCE_S)
+        process.stderr.close()
+        assert "Traceback" not in err and "Error" not in err
+
+
+def test_typed_question_on_a_terminal() -> None:
+    """On a terminal a question can be typed, is answered, and Ctrl-C gives the terminal back."""
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)[3]
+    process = start(
+        "--max-tokens", "3", stdin=slave, stdout=slave, stderr=slave,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "200"},
+    )  # fmt: skip
+    shown = Screen(master)
+    try:
+        assert shown.has("ask> ")
+        os.write(master, "Grüß wen?\r".encode())
+        assert shown.has("cut at 3 tokens")
+        process.send_signal(signal.SIGINT)
+        assert shown.has("FPS")
+        assert process.wait(PATIENCE_S) == 0
+        assert termios.tcgetattr(slave)[3] == before
+        assert "Grüß wen?" in shown.text and "Traceback" not in shown.text
+    finally:
+        process.kill()
+        shown.close()
+        os.close(slave)
+        os.close(master)
+
+
+class Screen:
+    """Collects what a program writes to a terminal."""
+
+    def __init__(self, master: int) -> None:
+        self._master = master
+        self._data = b""
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    @property
+    def text(self) -> str:
+        return self._data.decode("utf-8", "replace")
+
+    def has(self, part: str) -> bool:
+        """Wait until a part was written."""
+        deadline = time.monotonic() + PATIENCE_S
+        while part not in self.text and time.monotonic() < deadline:
+            self._closed.wait(0.02)
+        return part in self.text
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join(PATIENCE_S)
+
+    def _read(self) -> None:
+        while not self._closed.is_set():
+            if select.select([self._master], [], [], 0.05)[0]:
+                self._data += os.read(self._master, 65536)

@@ -1,0 +1,224 @@
+"""The reader: frames at their ticks, every frame accounted for, every outcome an event."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from sources.errors import SourceLostError
+from sources.frame import VideoFrame
+from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
+from stream.events import (
+    DropReason,
+    FrameAdmitted,
+    FrameDropped,
+    SourceCondition,
+    SourceState,
+)
+from stream.reader import FrameReader
+from tests.stream_helpers import (
+    PATIENCE_S,
+    Events,
+    FakeClock,
+    ScriptedSource,
+    scripted,
+    video_frame,
+)
+
+
+class Reading:
+    """A reader on a clock that its own waiting moves, with a buffer that never fills."""
+
+    def __init__(
+        self,
+        source: ScriptedSource,
+        fps: float | None = 25.0,
+        duration_s: float | None = None,
+        wait: Callable[[float], bool] | None = None,
+    ) -> None:
+        self.clock, self.events, self.source = FakeClock(), Events(), source
+        self.handed_at: dict[int, float] = {}
+        self.events.then = self._note
+        self.buffer = FrameBuffer(1000, FullPolicy.WAIT, lambda _: None, lambda: None)
+        self.reader = FrameReader(
+            "s",
+            source,
+            self.buffer,
+            self.events,
+            fps=fps,
+            duration_s=duration_s,
+            clock=self.clock,
+            wait=wait or self.clock.wait,
+        )
+
+    def _note(self, event: object) -> None:
+        if isinstance(event, FrameAdmitted):
+            self.handed_at[event.seq] = self.clock()
+
+    def frames(self) -> list[ScheduledFrame]:
+        return [f for f in iter(self.buffer.take, None) if f is not None]
+
+    def states(self) -> list[tuple[SourceCondition, str]]:
+        return [(e.condition, e.detail) for e in self.events.of(SourceState)]
+
+
+def test_file_frames_are_handed_over_at_their_ticks() -> None:
+    """Each frame of a file is held back until its tick, and arrives then."""
+    reading = Reading(scripted(50))
+    reading.reader.run()
+    start = 100.0
+    for scheduled in reading.frames():
+        due_s = start + scheduled.tick / 25
+        assert scheduled.due_s == pytest.approx(due_s)
+        assert reading.handed_at[scheduled.frame.seq] == pytest.approx(due_s)
+        assert scheduled.frame.arrived_s == pytest.approx(due_s)
+    assert len(reading.handed_at) == 50
+
+
+def test_file_that_is_read_late_is_not_held_back_further() -> None:
+    """After a delay the frames that are due already follow at once, each due when it was."""
+    reading = Reading(scripted(20))
+    take = reading.source.read
+
+    def slow() -> VideoFrame | None:
+        frame = take()
+        if frame is not None and frame.seq == 5:
+            reading.clock.advance(0.2)
+        return frame
+
+    reading.source.read = slow  # type: ignore[method-assign]
+    reading.reader.run()
+    assert reading.handed_at[5] == pytest.approx(100.0 + 4 / 25 + 0.2)
+    assert reading.handed_at[6] == reading.handed_at[5]
+    assert reading.handed_at[15] == pytest.approx(100.0 + 15 / 25)
+    assert [f.due_s for f in reading.frames()][6] == pytest.approx(100.0 + 6 / 25)
+
+
+def test_without_a_rate_frames_are_handed_over_at_once() -> None:
+    """With no target rate nothing waits and no frame has a due time."""
+    reading = Reading(scripted(20), fps=None)
+    reading.reader.run()
+    assert [(f.tick, f.due_s) for f in reading.frames()] == [(i, None) for i in range(20)]
+    assert reading.clock() == 100.0
+
+
+def test_live_frames_are_scheduled_by_their_arrival() -> None:
+    """A camera's frame is due at its tick after the first arrival, and keeps its arrival."""
+    arrivals = [200.0, 200.045, 200.079, 200.2]
+    frames = [video_frame(i, arrived_s=a) for i, a in enumerate(arrivals)]
+    reading = Reading(ScriptedSource(frames, live=True))
+    reading.reader.run()
+    taken = reading.frames()
+    assert [f.tick for f in taken] == [0, 1, 2, 5]
+    assert [f.due_s for f in taken] == pytest.approx([200.0, 200.04, 200.08, 200.2])
+    assert [f.frame.arrived_s for f in taken] == arrivals
+    assert reading.clock() == 100.0
+
+
+def test_frames_too_many_are_dropped_as_paced() -> None:
+    """Of 50 frames a second at 25, each is admitted or dropped with the reason; the sum fits."""
+    frames = [video_frame(i, pts_s=i / 50) for i in range(100)]
+    reading = Reading(ScriptedSource(frames))
+    reading.reader.run()
+    admitted = [e.seq for e in reading.events.of(FrameAdmitted)]
+    dropped = reading.events.of(FrameDropped)
+    assert sorted(admitted + [e.seq for e in dropped]) == list(range(100))
+    assert {(e.reason, e.tick) for e in dropped} == {(DropReason.PACED, None)}
+    assert abs(len(admitted) - 50) <= 1
+
+
+def test_duration_cuts_the_stream() -> None:
+    """Frames from the duration on are not part of the stream."""
+    reading = Reading(scripted(100), duration_s=1.0)
+    reading.reader.run()
+    assert len(reading.frames()) == 25
+    assert reading.states()[-1] == (SourceCondition.ENDED, "the 1 s asked for are over")
+    assert reading.buffer.ended and reading.source.closed.is_set()
+
+
+def test_end_of_a_source_is_said() -> None:
+    """First that it is read, last that it has ended; the source and the buffer are closed."""
+    reading = Reading(scripted(3))
+    reading.reader.run()
+    assert reading.states() == [
+        (SourceCondition.LIVE, "reading scripted"),
+        (SourceCondition.ENDED, "the source has ended"),
+    ]
+    assert isinstance(reading.events[-1], SourceState)
+    assert reading.source.closed.is_set()
+    assert not reading.buffer.put(ScheduledFrame(video_frame(9), 9, None))
+
+
+def test_stop_while_a_frame_is_held_back() -> None:
+    """A frame whose tick has not come when the stream is stopped is dropped as closed."""
+
+    def stopped_meanwhile(_: float) -> bool:
+        reading.reader.stop()
+        return True
+
+    reading = Reading(scripted(10), wait=stopped_meanwhile)
+    reading.reader.run()
+    assert [e.seq for e in reading.events.of(FrameAdmitted)] == [0]
+    dropped = reading.events.of(FrameDropped)
+    assert [(e.seq, e.tick, e.reason) for e in dropped] == [(1, None, DropReason.CLOSED)]
+    assert reading.states()[-1] == (SourceCondition.ENDED, "stopped")
+
+
+def test_stop_wakes_a_reader_that_waits_for_a_tick() -> None:
+    """Stopping ends a wait of an hour at once, on the reader's own way of waiting."""
+    frames = [video_frame(0), video_frame(1, pts_s=3600.0)]
+    events = Events()
+    buffer = FrameBuffer(4, FullPolicy.WAIT, lambda _: None, lambda: None)
+    reader = FrameReader("s", ScriptedSource(frames), buffer, events, fps=25.0)
+    thread = threading.Thread(target=reader.run, daemon=True)
+    thread.start()
+    assert events.wait_for(lambda: bool(events.of(FrameAdmitted)))
+    reader.stop()
+    reader.stop()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert [(e.seq, e.reason) for e in events.of(FrameDropped)] in ([(1, DropReason.CLOSED)], [])
+    assert events.of(SourceState)[-1].detail == "stopped"
+
+
+def test_buffer_closed_by_the_engine_ends_the_reading() -> None:
+    """A frame that finds its buffer closed is dropped as closed with its tick, and no more read."""
+    reading = Reading(scripted(10))
+    reading.buffer.close()
+    reading.reader.run()
+    assert [(e.seq, e.tick, e.reason) for e in reading.events.of(FrameDropped)] == [
+        (0, 0, DropReason.CLOSED)
+    ]
+    assert len(reading.events.of(FrameAdmitted)) == 1
+    assert reading.states()[-1] == (SourceCondition.ENDED, "the stream was closed")
+
+
+def test_lost_source_is_a_failed_state() -> None:
+    """A source's error becomes an event with its text; what came before it is kept."""
+    source = ScriptedSource([video_frame(0), SourceLostError("The camera was unplugged.")])
+    reading = Reading(source)
+    reading.reader.run()
+    assert len(reading.frames()) == 1
+    assert reading.states()[-1] == (SourceCondition.FAILED, "The camera was unplugged.")
+    assert reading.buffer.ended and source.closed.is_set()
+
+
+def test_unexpected_exception_is_a_failed_state_too() -> None:
+    """An error that no source promised is said without its text, and not swallowed."""
+    reading = Reading(ScriptedSource([video_frame(0), ZeroDivisionError("rtsp://me:secret@x")]))
+    with pytest.raises(ZeroDivisionError):
+        reading.reader.run()
+    assert reading.states()[-1] == (SourceCondition.FAILED, "reading failed: ZeroDivisionError")
+    assert len(reading.frames()) == 1
+    assert reading.buffer.ended and reading.source.closed.is_set()
+
+
+def test_schedule_of_a_long_stream_is_exact() -> None:
+    """After ten days a frame's due time is right to a microsecond."""
+    far = 10 * 86_400.0
+    frames = [video_frame(0), video_frame(1, pts_s=far), video_frame(2, pts_s=far + 0.04)]
+    reading = Reading(ScriptedSource(frames))
+    reading.reader.run()
+    due = [f.due_s for f in reading.frames() if f.due_s is not None]
+    assert due[1] == pytest.approx(100.0 + far, abs=1e-6)
+    assert due[2] - due[1] == pytest.approx(0.04, abs=1e-6)

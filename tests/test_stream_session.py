@@ -1,0 +1,433 @@
+"""A session on real threads: questions at their moments, one end each, and a wait that returns."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sources.errors import SourceLostError
+from sources.open import open_source
+from stream.engine import Engine, EngineConfig
+from stream.events import (
+    AnswerDelta,
+    AnswerDone,
+    AnswerStatus,
+    DropReason,
+    Event,
+    FrameAdmitted,
+    FrameDone,
+    FrameDropped,
+    QuestionAccepted,
+    SourceCondition,
+    SourceState,
+)
+from stream.question import AT_END, QuestionRefusedError, SamplingParams
+from stream.session import MAX_SCHEDULED, StreamConfig, StreamSession
+from tests.stream_helpers import (
+    FRAME_TOKENS,
+    PATIENCE_S,
+    Events,
+    ScriptedSource,
+    loaded,
+    running,
+    scripted,
+    video_frame,
+)
+
+SHORT = SamplingParams(max_tokens=4)
+ENDLESS = SamplingParams(max_tokens=2048)
+
+
+class Watch:
+    """A session and what it tells, on an engine that runs."""
+
+    def __init__(self, source: Any, engine: Engine, name: str = "stream") -> None:
+        self.session = StreamSession(source, engine, StreamConfig(name=name, fps=None))
+        self.events = Events()
+        self.session.subscribe(self.events)
+
+    def ask(self, text: str = "What?", **more: Any) -> int:
+        more.setdefault("sampling", SHORT)
+        return self.session.ask(text, **more)
+
+    def finish(self) -> dict[int, AnswerDone]:
+        """Wait to the end; how the questions ended. Every frame must be accounted for."""
+        assert self.session.wait(PATIENCE_S)
+        ends = self.events.ends()
+        assert set(ends) == {e.question_id for e in self.events.of(QuestionAccepted)}
+        assert self.session.open_questions == 0
+        report = self.session.report()
+        assert report.read == report.processed + sum(report.dropped.values())
+        return ends
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS, max_streams=2))
+    with running(engine):
+        yield engine
+
+
+def test_frames_and_questions_of_a_whole_stream(engine: Engine) -> None:
+    """Thirty frames and questions at the start, in between and at the end, all seen through."""
+    watch = Watch(open_source("synthetic:64x64@25#30"), engine)
+    at_once, middle = watch.ask("First?"), watch.ask("Half?", at_s=0.6)
+    last = watch.ask("And?", at_s=AT_END)
+    watch.session.start()
+    ends = watch.finish()
+    assert [e.seq for e in watch.events.of(FrameDone)] == list(range(30))
+    assert {done.num_tokens for done in ends.values()} == {4}
+    assert ends[at_once].num_frames >= 1
+    assert ends[middle].num_frames >= 16
+    assert ends[last].num_frames == 30
+    for number, done in ends.items():
+        assert watch.events.text(number) == done.answer
+    state = watch.session.source_state
+    assert state is not None and state.condition is SourceCondition.ENDED
+
+
+def test_events_of_a_question_come_in_order(engine: Engine) -> None:
+    """Accepted, then the deltas, then the end, also when asked while the stream runs."""
+    watch = Watch(scripted(5, holds=True), engine)
+    watch.session.start()
+    assert watch.events.wait_for(lambda: len(watch.events.of(FrameDone)) == 5)
+    number = watch.ask(sampling=SamplingParams(max_tokens=30))
+    assert watch.events.wait_for(lambda: number in watch.events.ends())
+    watch.session.stop()
+    watch.finish()
+    mine = [e for e in watch.events if getattr(e, "question_id", None) == number]
+    kinds = [type(e) for e in mine]
+    assert kinds[0] is QuestionAccepted and kinds[-1] is AnswerDone
+    assert len(kinds) > 2 and set(kinds[1:-1]) == {AnswerDelta}
+
+
+def test_moment_that_is_never_reached_is_cancelled(engine: Engine) -> None:
+    """A question for a time beyond the stream's end says where the stream ended."""
+    watch = Watch(scripted(6), engine)
+    number = watch.ask(at_s=60.0)
+    watch.session.start()
+    done = watch.finish()[number]
+    assert (done.status, done.reason) == (AnswerStatus.CANCELLED, "the stream ended at 0.2 s")
+    late = watch.ask(at_s=60.0)
+    assert watch.finish()[late].status is AnswerStatus.CANCELLED
+
+
+def test_stream_without_a_frame_cancels_its_questions(engine: Engine) -> None:
+    """Questions to a stream that ends before its first frame end as cancelled and say so."""
+    watch = Watch(scripted(0), engine)
+    ids = [watch.ask(), watch.ask(at_s=3.0), watch.ask(at_s=AT_END)]
+    watch.session.start()
+    ends = watch.finish()
+    assert {ends[i].reason for i in ids} == {"the stream ended before its first frame"}
+
+
+def test_what_was_seen_can_be_asked_about_after_the_end(engine: Engine) -> None:
+    """When the source has ended, the stream still answers, at once and for AT_END."""
+    watch = Watch(scripted(4), engine)
+    watch.session.start()
+    watch.finish()
+    ids = [watch.ask(), watch.ask(at_s=AT_END), watch.ask(at_s=0.1)]
+    ends = watch.finish()
+    assert {ends[i].num_frames for i in ids} == {4}
+
+
+def test_wait_is_false_while_the_stream_goes_on(engine: Engine) -> None:
+    """A wait that runs out of time says so."""
+    watch = Watch(scripted(2, holds=True), engine)
+    watch.session.start()
+    assert watch.session.wait(0.05) is False
+    watch.session.stop()
+    assert watch.session.wait(PATIENCE_S)
+
+
+def test_stop_cancels_everything_once(engine: Engine) -> None:
+    """Scheduled, waiting and answering questions end as cancelled with the reason, once."""
+    watch = Watch(scripted(3, holds=True), engine)
+    watch.session.start()
+    ids = [watch.ask(sampling=ENDLESS) for _ in range(6)]
+    ids += [watch.ask(at_s=99.0), watch.ask(at_s=AT_END)]
+    assert watch.events.wait_for(lambda: bool(watch.events.of(AnswerDelta)))
+    watch.session.stop("enough")
+    watch.session.stop("again")
+    ends = watch.finish()
+    assert {ends[i].status for i in ids} == {AnswerStatus.CANCELLED}
+    assert {ends[i].reason for i in ids} == {"enough"}
+    with pytest.raises(QuestionRefusedError, match="stopped"):
+        watch.ask()
+    with pytest.raises(QuestionRefusedError, match="stopped"):
+        watch.ask(at_s=99.0)
+
+
+def test_stop_of_a_session_that_never_started(engine: Engine) -> None:
+    """Its questions are cancelled and its wait returns."""
+    watch = Watch(scripted(3), engine)
+    number = watch.ask()
+    watch.session.stop("changed my mind")
+    assert watch.finish()[number].reason == "changed my mind"
+
+
+def test_stopped_session_leaves_a_later_one_of_the_same_name(engine: Engine) -> None:
+    """A name is free once its session has been waited for, and stopping again harms nobody."""
+    first = Watch(scripted(2, holds=True), engine)
+    first.session.start()
+    number = first.ask(sampling=ENDLESS)
+    assert first.events.wait_for(lambda: bool(first.events.of(AnswerDelta)))
+    first.session.stop()
+    assert number in first.finish()
+    second = Watch(scripted(3, holds=True), engine)
+    second.session.start()
+    first.session.stop()
+    assert second.events.wait_for(lambda: len(second.events.of(FrameDone)) == 3)
+    number = second.ask()
+    assert second.events.wait_for(lambda: number in second.events.ends())
+    assert second.events.ends()[number].num_tokens == 4
+    second.session.stop()
+    second.finish()
+
+
+def test_two_sessions_on_one_engine_are_independent(engine: Engine) -> None:
+    """Cancelling a question of one leaves the other's of the same number, as does stopping."""
+    one, two = (Watch(scripted(3, holds=True), engine, name) for name in ("one", "two"))
+    for watch in (one, two):
+        watch.session.start()
+    mine = one.ask(sampling=ENDLESS)
+    other = two.ask(sampling=SamplingParams(max_tokens=40))
+    assert mine == other
+    one.session.cancel(mine)
+    assert two.events.wait_for(lambda: other in two.events.ends())
+    one.session.stop()
+    assert one.finish()[mine].status is AnswerStatus.CANCELLED
+    again = two.ask()
+    assert two.events.wait_for(lambda: again in two.events.ends())
+    two.session.stop()
+    ends = two.finish()
+    assert (ends[other].num_tokens, ends[again].num_tokens) == (40, 4)
+
+
+def test_scheduled_question_can_be_cancelled(engine: Engine) -> None:
+    """It ends at once, the others keep their moment, and unknown numbers do nothing."""
+    watch = Watch(scripted(4), engine)
+    first, second = watch.ask(at_s=0.1), watch.ask(at_s=0.1)
+    watch.session.cancel(first)
+    watch.session.cancel(first)
+    watch.session.cancel(12345)
+    assert list(watch.events.ends()) == [first]
+    watch.session.start()
+    ends = watch.finish()
+    assert ends[first].reason == "cancelled by the asker"
+    assert ends[second].num_tokens == 4
+
+
+def test_deadline_of_a_scheduled_question_counts_from_its_moment() -> None:
+    """A question that waits an hour for its moment has its whole second after that."""
+    clock = [0.0]
+    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS), lambda: clock[0])
+    gate = threading.Event()
+
+    class Gated(ScriptedSource):
+        def read(self) -> Any:
+            frame = super().read()
+            if frame is not None and frame.seq == 1:
+                gate.wait(PATIENCE_S)
+            return frame
+
+    source = Gated(map(video_frame, range(3)))
+    session = StreamSession(source, engine, StreamConfig(fps=None), lambda: clock[0])
+    events = Events()
+    session.subscribe(events)
+    number = session.ask("?", at_s=0.04, deadline_s=1.0, sampling=SHORT)
+    with running(engine):
+        session.start()
+        assert events.wait_for(lambda: bool(events.of(FrameDone)))
+        clock[0] = 3600.0
+        gate.set()
+        assert session.wait(PATIENCE_S)
+    done = events.ends()[number]
+    assert (done.num_tokens, done.total_s) == (4, 0.0)
+
+
+def test_too_many_scheduled_questions_are_refused(engine: Engine) -> None:
+    """One more than the limit is refused and none of those before is lost."""
+    watch = Watch(scripted(1), engine)
+    for _ in range(MAX_SCHEDULED):
+        watch.ask(at_s=50.0)
+    with pytest.raises(QuestionRefusedError, match="256 questions"):
+        watch.ask(at_s=50.0)
+    watch.session.start()
+    assert len(watch.finish()) == MAX_SCHEDULED
+
+
+def test_scheduled_question_that_finds_the_queue_full_fails_with_the_reason() -> None:
+    """Of three asked for the same moment, two have room; the third ends as failed."""
+    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS, max_questions=2))
+    watch = Watch(scripted(3), engine)
+    ids = [watch.ask(at_s=AT_END) for _ in range(3)]
+    with running(engine):
+        watch.session.start()
+        ends = watch.finish()
+    statuses = [ends[i].status for i in ids]
+    assert statuses == [AnswerStatus.INCOMPLETE] * 2 + [AnswerStatus.FAILED]
+    assert "2 questions are open" in ends[ids[2]].reason
+
+
+def test_source_that_fails_midway_ends_the_stream(engine: Engine) -> None:
+    """Frames before the failure count, the state says why, and later moments are cancelled."""
+    source = ScriptedSource([video_frame(0), video_frame(1), SourceLostError("It was unplugged.")])
+    watch = Watch(source, engine)
+    early, late = watch.ask(), watch.ask(at_s=9.0)
+    watch.session.start()
+    ends = watch.finish()
+    state = watch.session.source_state
+    assert state is not None
+    assert (state.condition, state.detail) == (SourceCondition.FAILED, "It was unplugged.")
+    assert len(watch.events.of(FrameDone)) == 2
+    assert ends[early].num_tokens == 4
+    assert ends[late].status is AnswerStatus.CANCELLED
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_source_that_breaks_its_promise_does_not_hang_the_session(engine: Engine) -> None:
+    """An exception that is no SourceError fails the stream; waiting for it returns."""
+    watch = Watch(ScriptedSource([video_frame(0), KeyError("oops")]), engine)
+    watch.session.start()
+    watch.finish()
+    state = watch.session.source_state
+    assert state is not None and state.condition is SourceCondition.FAILED
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_engine_that_dies_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames and questions end, the state is failed, and waiting and stopping return."""
+    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS))
+    calls = iter(range(1000))
+
+    def fail_later(*_: Any) -> None:
+        if next(calls) == 3:
+            raise RuntimeError("device lost")
+
+    monkeypatch.setattr(loaded().vlm, "append_frames", fail_later)
+    watch = Watch(scripted(50), engine)
+    ids = [watch.ask(at_s=9.0), watch.ask(at_s=AT_END)]
+    with running(engine):
+        watch.session.start()
+        ends = watch.finish()
+    watch.session.stop()
+    assert {ends[i].status for i in ids} <= {AnswerStatus.FAILED, AnswerStatus.CANCELLED}
+    state = watch.session.source_state
+    assert state is not None
+    assert (state.condition, state.detail) == (SourceCondition.FAILED, "RuntimeError: device lost")
+    assert DropReason.FAILED in {e.reason for e in watch.events.of(FrameDropped)}
+
+
+def test_engine_that_is_closed_ends_the_session() -> None:
+    """Closing the engine under a running stream cancels its questions, and waiting returns."""
+    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS))
+    watch = Watch(open_source("synthetic:64x64@25"), engine)
+    with running(engine):
+        watch.session.start()
+        number = watch.ask(sampling=ENDLESS)
+        later = watch.ask(at_s=1e6)
+        assert watch.events.wait_for(lambda: bool(watch.events.of(AnswerDelta)))
+        engine.close()
+        ends = watch.finish()
+    assert ends[number].reason == "the engine has closed"
+    assert ends[later].status is AnswerStatus.CANCELLED
+
+
+def test_listener_may_leave(engine: Engine) -> None:
+    """After unsubscribing, also from within a call and twice, a listener hears nothing more."""
+    watch = Watch(scripted(6), engine)
+    heard: list[Event] = []
+
+    def once(event: Event) -> None:
+        heard.append(event)
+        leave()
+        leave()
+
+    leave = watch.session.subscribe(once)
+    watch.session.start()
+    watch.finish()
+    assert len(heard) == 1
+    assert len(watch.events.of(FrameDone)) == 6
+
+
+def test_listener_that_raises_harms_nobody(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not called again, the log says so once, and stream and answers go on."""
+    watch = Watch(scripted(6), engine)
+    calls: list[Event] = []
+
+    def broken(event: Event) -> None:
+        calls.append(event)
+        raise OSError("nobody reads")
+
+    watch.session.subscribe(broken)
+    number = watch.ask()
+    watch.session.start()
+    assert watch.finish()[number].num_tokens == 4
+    assert len(calls) == 1
+    assert [r.exc_info[0] for r in caplog.records if r.exc_info] == [OSError]
+
+
+def test_listener_may_ask(engine: Engine) -> None:
+    """A question asked from within an event, on the engine's own thread, is answered."""
+    watch = Watch(scripted(6), engine)
+    asked: list[int] = []
+
+    def curious(event: Event) -> None:
+        if isinstance(event, FrameDone) and event.seq == 2:
+            asked.append(watch.ask())
+
+    watch.session.subscribe(curious)
+    watch.session.start()
+    assert watch.finish()[asked[0]].num_tokens == 4
+
+
+def test_live_source_overwrites_and_reports_it() -> None:
+    """A camera faster than a blocked engine loses its oldest frames, each said to be overrun."""
+    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS))
+    watch = Watch(scripted(10, live=True), engine)
+    watch.session.start()
+    assert watch.events.wait_for(
+        lambda: any(e.condition is SourceCondition.ENDED for e in watch.events.of(SourceState))
+    )
+    assert watch.session.wait(0.0) is False
+    with running(engine):
+        watch.finish()
+    dropped = watch.events.of(FrameDropped)
+    assert [(e.seq, e.reason) for e in dropped] == [(i, DropReason.OVERRUN) for i in range(8)]
+    assert [e.seq for e in watch.events.of(FrameDone)] == [8, 9]
+    assert len(watch.events.of(FrameAdmitted)) == 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_storm_of_questions_cancels_and_a_stop(engine: Engine, seed: int) -> None:
+    """However many threads ask, cancel and stop at once, every accepted question ends once."""
+    watch = Watch(open_source("synthetic:32x32@25"), engine)
+    watch.session.start()
+    accepted: list[int] = []
+
+    def pester(number: int) -> None:
+        for i in range(15):
+            try:
+                question = watch.ask(
+                    asker=str(number), at_s=[0.0, 0.2, AT_END, 1e9][(i + number + seed) % 4]
+                )
+            except QuestionRefusedError:
+                continue
+            accepted.append(question)
+            if i % 3 == 0:
+                watch.session.cancel(question)
+
+    threads = [threading.Thread(target=pester, args=(n,), daemon=True) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    if seed:
+        threads[0].join(0.05 * seed)
+    watch.session.stop()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+    assert sorted(watch.finish()) == sorted(accepted)

@@ -1,0 +1,254 @@
+"""What a run prints, as plain lines, as JSON and as a live display."""
+
+import io
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from stream.engine import Engine, EngineConfig
+from stream.events import (
+    AnswerDelta,
+    FrameDone,
+    QuestionAccepted,
+    SourceCondition,
+    SourceState,
+)
+from stream.question import QuestionRefusedError, SamplingParams
+from stream.session import StreamConfig, StreamSession
+from tests.stream_helpers import FRAME_TOKENS, PATIENCE_S, loaded, running, scripted
+from ui.terminal import Terminal
+
+
+def refuse(_: str) -> None:
+    raise QuestionRefusedError("the question is empty")
+
+
+def make(
+    session: StreamSession, json_lines: bool = False, ask: Callable[[str], None] = refuse
+) -> Terminal:
+    return Terminal(
+        session, state_bytes=lambda: 5_000_000, trained=False, json_lines=json_lines, ask=ask
+    )
+
+
+@pytest.fixture
+def session() -> Iterator[StreamSession]:
+    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS))
+    with running(engine):
+        session = StreamSession(scripted(5), engine, StreamConfig(fps=None))
+        yield session
+        session.stop()
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Where a terminal that takes itself for a real one draws."""
+    drawn = io.StringIO()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(
+        "ui.terminal.Console",
+        lambda **more: Console(file=drawn, force_terminal=True, width=200, **more),
+    )
+    return drawn
+
+
+def watch(session: StreamSession, terminal: Terminal) -> int:
+    number = session.ask("What is it?", sampling=SamplingParams(max_tokens=4))
+    session.start()
+    terminal.run(threading.Event())
+    terminal.summary()
+    return number
+
+
+def test_plain_run_prints_answers_and_a_summary(
+    session: StreamSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a terminal: the source's states, each answer, tables, memory and the verdict."""
+    watch(session, make(session))
+    printed = capsys.readouterr().out
+    for part in (
+        "source live: reading scripted",
+        "What is it?",
+        "(incomplete: cut at 4 tokens)",
+        "source ended: the source has ended",
+        "5 read, 5 processed, dropped: none",
+        "Memory: state 5.0 MB",
+        "No target rate:",
+    ):
+        assert part in printed
+    assert "\x1b" not in printed
+
+
+def test_json_run_prints_every_event_and_a_summary(
+    session: StreamSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every line is an object; each frame and question is there, and a summary is last."""
+    number = watch(session, make(session, json_lines=True))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    kinds = [line["type"] for line in lines]
+    assert kinds.count("FrameDone") == 5
+    assert kinds.count("AnswerDone") == 1 and kinds.count("QuestionAccepted") == 1
+    assert {line["question_id"] for line in lines if "question_id" in line} == {number}
+    assert kinds[-1] == "Summary" and lines[-1]["state_bytes"] == 5_000_000
+
+
+def test_json_lines_of_several_threads_never_mix(
+    session: StreamSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line, with its end, is written in one piece."""
+    written: list[str] = []
+
+    class Recorder(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    terminal = make(session, json_lines=True)
+    monkeypatch.setattr(sys, "stdout", Recorder())
+    watch(session, terminal)
+    assert len(written) > 10
+    assert all(text.count("\n") == 1 and text.endswith("\n") for text in written)
+
+
+def test_run_ends_when_it_is_stopped() -> None:
+    """A run over a silent stream returns once `stopped` is set."""
+    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS))
+    session = StreamSession(scripted(1, holds=True), engine, StreamConfig(fps=None))
+    stopped = threading.Event()
+    terminal = make(session)
+    thread = threading.Thread(target=terminal.run, args=(stopped,), daemon=True)
+    with running(engine):
+        session.start()
+        thread.start()
+        assert session.wait(0.05) is False and thread.is_alive()
+        stopped.set()
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+        session.stop()
+
+
+def test_live_display_shows_status_and_leaves_answers(
+    session: StreamSession, screen: io.StringIO
+) -> None:
+    """On a terminal the status is drawn while the stream runs, and answers stay above it."""
+    terminal = make(session)
+    session.ask("What is it?", at_s=1e9)
+    session.start()
+    terminal.run(threading.Event())
+    assert "What is it?" in screen.getvalue()
+    assert "the stream ended at 0.2 s" in screen.getvalue()
+
+
+def test_events_can_be_printed_while_the_display_is_made(
+    session: StreamSession, screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making the display, which needs the session, does not keep a listener from printing."""
+    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS))
+    session = StreamSession(scripted(1, holds=True), engine, StreamConfig(fps=None))
+    terminal = make(session)
+    displaying, printed = threading.Event(), threading.Event()
+    in_time: list[bool] = []
+    report = session.report
+
+    def slow_report() -> Any:
+        if not in_time:
+            displaying.set()
+            in_time.append(printed.wait(PATIENCE_S / 5))
+        return report()
+
+    def print_event() -> None:
+        displaying.wait(PATIENCE_S)
+        terminal._say(Text("an answer"))
+        printed.set()
+
+    monkeypatch.setattr(session, "report", slow_report)
+    stopped = threading.Event()
+    printer = threading.Thread(target=print_event, daemon=True)
+    runner = threading.Thread(target=terminal.run, args=(stopped,), daemon=True)
+    printer.start()
+    runner.start()
+    assert displaying.wait(PATIENCE_S)
+    printer.join(PATIENCE_S)
+    stopped.set()
+    runner.join(PATIENCE_S)
+    assert in_time == [True]
+    assert "an answer" in screen.getvalue() and "open questions 0" in screen.getvalue()
+
+
+def test_hostile_text_is_harmless_while_it_comes(
+    session: StreamSession, screen: io.StringIO
+) -> None:
+    """Deltas, questions and a source's words with control characters do not reach the screen."""
+    terminal = make(session)
+    for event in (
+        QuestionAccepted("stream", 1, "local", "q\x1b]0;owned\x07"),
+        AnswerDelta("stream", 1, "local", 0, "a\x1b[31m"),
+        AnswerDelta("stream", 99, "local", 3, "of a question asked before we listened"),
+        SourceState("stream", SourceCondition.LIVE, "reading \x1b]0;owned\x07", 0.0),
+    ):
+        terminal._on_event(event)
+    terminal._console.print(terminal._display())
+    assert "\x1b]0" not in screen.getvalue() and "\x07" not in screen.getvalue()
+    assert "reading  ]0;owned" in screen.getvalue()
+    assert "\x1b[31ma" not in screen.getvalue() and "a [31m" in screen.getvalue()
+
+
+def test_typed_question_that_is_refused_says_why(
+    session: StreamSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A refusal is printed; a good question is asked."""
+    asked: list[str] = []
+    make(session)._typed("anything")
+    assert "not asked: the question is empty" in capsys.readouterr().out
+    make(session, ask=asked.append)._typed("what?")
+    assert asked == ["what?"]
+
+
+def test_plain_status_comes_every_five_seconds(
+    session: StreamSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a terminal one status line is printed in twenty polls."""
+    terminal = make(session)
+    for polls in range(1, 41):
+        terminal._poll(polls)
+    assert capsys.readouterr().out.count("open questions 0") == 2
+
+
+def test_json_stats_come_every_second(
+    session: StreamSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In JSON mode one line of stats is printed in four polls."""
+    terminal = make(session, json_lines=True)
+    for polls in range(1, 9):
+        terminal._poll(polls)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["type"] for line in lines] == ["StreamStats"] * 2
+    assert lines[0]["open_questions"] == 0
+
+
+def test_reader_of_the_output_that_goes_away_ends_the_run(
+    session: StreamSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When nobody reads the JSON any more the run ends; frames and questions are not harmed."""
+    gone = io.StringIO()
+
+    def broken(_: str) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(gone, "write", broken)
+    monkeypatch.setattr("ui.terminal.os.dup2", lambda *_: 0)
+    monkeypatch.setattr(gone, "fileno", lambda: 1)
+    heard: list[object] = []
+    terminal = make(session, json_lines=True)
+    session.subscribe(heard.append)
+    monkeypatch.setattr(sys, "stdout", gone)
+    session.start()
+    terminal.run(threading.Event())
+    assert session.wait(PATIENCE_S)
+    assert len([e for e in heard if isinstance(e, FrameDone)]) == 5
