@@ -51,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         if number == 1 or number % QUESTION_EVERY == 0:
             ask(hand, number)
         hand.engine.step()
+        while number == 1 and not hand.answers:  # warm up: what is first used stays in memory
+            hand.engine.step()
         if number in marks:
             resident[number] = resident_bytes()
             before = before or addresses(hand)

@@ -34,11 +34,11 @@ WARM_UP_S = 2.0
 
 
 def watch(
-    engine: Engine, args: argparse.Namespace, seconds: float, question_every_s: float
+    engine: Engine, args: argparse.Namespace, name: str, seconds: float, question_every_s: float
 ) -> tuple[MonitorReport, list[AnswerDone]]:
     """One session over `seconds` of stream, asking as it goes."""
     source = open_source(args.source, loop=True)
-    config = StreamConfig(fps=args.fps, on_full=FullPolicy.DROP_OLDEST, duration_s=seconds)
+    config = StreamConfig(name, args.fps, FullPolicy.DROP_OLDEST, duration_s=seconds)
     session = StreamSession(source, engine, config)
     answers: list[AnswerDone] = []
 
@@ -78,11 +78,11 @@ def main(argv: list[str] | None = None) -> int:
     model = load_model(
         args.model, "cuda" if cuda else "cpu", torch.bfloat16 if cuda else torch.float32
     )
-    engine = Engine(model, EngineConfig(frame_tokens=model.frame_tokens))
+    engine = Engine(model, EngineConfig(frame_tokens=model.frame_tokens, max_streams=2))
     thread = threading.Thread(target=engine.run, daemon=True)
     thread.start()
-    watch(engine, args, WARM_UP_S, WARM_UP_S / 2)
-    report, answers = watch(engine, args, args.seconds, args.question_every)
+    watch(engine, args, "warm-up", WARM_UP_S, WARM_UP_S / 2)
+    report, answers = watch(engine, args, "measured", args.seconds, args.question_every)
     engine.close()
     thread.join()
     show_result(report, answers, args, engine.pool.nbytes)
