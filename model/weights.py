@@ -81,7 +81,9 @@ def random_weights(
         if name.endswith("bias"):
             destination.view.zero_()
         else:
-            destination.view.normal_(0.0, 0.02, generator=generator)
+            # Outputs as large as inputs, as trained layers have them.
+            width = destination.view.shape[-1]
+            destination.view.normal_(0.0, width**-0.5, generator=generator)
     for module in vlm.modules():
         if isinstance(module, RMSNorm):
             module.weight.fill_(1.0)

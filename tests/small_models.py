@@ -39,14 +39,7 @@ FULL_ATTENTION = replace(SMALL, layer_types=(FULL, LINEAR, SLIDING, FULL))
 
 
 def small_model(config: InfiniteVLConfig = SMALL, seed: int = 0) -> InfiniteVL:
-    """A model whose weights are large enough for its states to matter."""
-    vlm = random_weights(config, seed)
-    with torch.no_grad():
-        for name, parameter in vlm.named_parameters():
-            if parameter.ndim == 2 and "embed" not in name:
-                parameter.mul_(5.0)
-    vlm.visual.patch_embed.fold()
-    return vlm
+    return random_weights(config, seed)
 
 
 def slots(*numbers: int) -> torch.Tensor:

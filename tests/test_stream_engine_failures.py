@@ -92,18 +92,33 @@ def test_failed_stream_can_be_closed_and_its_name_used_again() -> None:
 
 
 def test_answer_whose_context_is_full_fails_alone() -> None:
-    """An answer that runs into the limit fails; an answer beside it and the stream go on."""
+    """An answer that runs into the limit fails; one made beside it and the stream go on."""
     prompt = len(loaded(FULL).tokenizer.question_prompt("What?"))
-    hand = HandEngine("a", "b", config=FULL, max_context=prompt + 30, max_answers=2)
-    hand.see("a", 6)
+    hand = HandEngine("a", "b", config=FULL, max_context=prompt + 40, max_answers=2)
+    hand.see("a", 9)
     hand.see("b", 1)
+    lucky = hand.ask(stream="b", max_tokens=30)
     doomed = hand.ask(stream="a", max_tokens=30)
-    lucky = hand.ask(stream="b", max_tokens=10)
     hand.run_dry()
-    assert hand.events["a"].ends()[doomed].status is AnswerStatus.FAILED
-    assert hand.events["b"].ends()[lucky].num_tokens == 10
+    failed = hand.events["a"].ends()[doomed]
+    assert failed.status is AnswerStatus.FAILED and 0 < failed.num_tokens < 30
+    assert hand.events["b"].ends()[lucky].num_tokens == 30
     hand.see("a")
-    assert len(hand.events["a"].of(FrameDone)) == 7
+    assert len(hand.events["a"].of(FrameDone)) == 10
+
+
+def test_prompt_whose_context_is_full_fails_alone() -> None:
+    """A prompt that does not fit fails; one that waits behind it is read to its end."""
+    text = "Why?" * 2
+    prompt = len(loaded(FULL).tokenizer.question_prompt(text))
+    hand = HandEngine("a", "b", config=FULL, max_context=prompt + 10, max_answers=2)
+    hand.see("a", 4)
+    hand.see("b", 1)
+    lucky = hand.ask(text, stream="b", max_tokens=3)
+    doomed = hand.ask(text, stream="a", max_tokens=3)
+    hand.run_dry()
+    assert hand.events["a"].ends()[doomed].num_tokens == 0
+    assert hand.events["b"].ends()[lucky].num_tokens == 3
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

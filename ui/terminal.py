@@ -63,6 +63,7 @@ class Terminal:
         self._answers: list[AnswerDone] = []
         self._under_way: dict[int, tuple[str, str]] = {}
         self._editor: LineEditor | None = None
+        self._said_once = ""
         self._unread = threading.Event()  # whoever read our output has gone
         session.subscribe(self._on_event)
 
@@ -84,6 +85,7 @@ class Terminal:
                 if ended and not self._interactive:
                     return
                 if ended:
+                    self._say_once("The stream has ended: ask on, or press Ctrl-C for the summary.")
                     stopped.wait(POLL_S)
                 polls += 1
                 self._poll(polls)
@@ -155,6 +157,11 @@ class Terminal:
             # Whatever else is written, also at exit, shall find a place to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             self._unread.set()
+
+    def _say_once(self, sentence: str) -> None:
+        if sentence != self._said_once:
+            self._said_once = sentence
+            self._say(Text(sentence, style="bold"))
 
     def _poll(self, polls: int) -> None:
         seconds = polls * POLL_S
