@@ -98,7 +98,8 @@ def main(argv: list[str] | None = None) -> int:
     tokens = size[0] * size[1] // model.vlm.config.vision.cell_size**2
     warm_up = model.vlm.config.sliding_window // tokens + 2
     clock, pool = watch(model, args.frames, warm_up, size)
-    times = clock.times | {"frame": [sum(stages) for stages in zip(*clock.times.values())]}
+    frames = zip(*clock.times.values(), strict=True)
+    times = clock.times | {"frame": [sum(stages) for stages in frames]}
     times["token"] = decode(model, pool)
     quantiles = {name: [quantile(t, q) for q in (0.5, 0.95, 0.99)] for name, t in times.items()}
     peak = torch.cuda.max_memory_allocated() if model.vlm.device.type == "cuda" else None

@@ -7,7 +7,7 @@ ever read, so watching goes on and remembers nothing of it.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -50,7 +50,7 @@ class Answer:
     next_id: int | None = None
     num_tokens: int = 0
     deltas: list[str] = field(default_factory=list)
-    first_token_s: float | None = None
+    time_to_first_token_s: float | None = None
 
 
 class Answers:
@@ -191,8 +191,8 @@ class Answers:
 
     def _take_token(self, answer: Answer, token_id: int) -> None:
         """Account for a generated token: say its text, or end the answer."""
-        if answer.first_token_s is None:
-            answer.first_token_s = self._clock()
+        if answer.time_to_first_token_s is None:
+            answer.time_to_first_token_s = self._clock() - answer.question.asked_s
         if token_id in self._tokenizer.stop_ids:
             self._finish(answer, AnswerStatus.COMPLETED, "")
             return
@@ -224,23 +224,16 @@ class Answers:
         question, view, text = answer.question, answer.view, "".join(answer.deltas)
         if status in (AnswerStatus.COMPLETED, AnswerStatus.INCOMPLETE):
             self._dialogues.add(question.stream, question.asker, question.text, text)
-        first = answer.first_token_s
         self._publish(
-            AnswerDone(
-                stream=question.stream,
-                question_id=question.id,
-                asker=question.asker,
-                question=question.text,
-                status=status,
-                reason=reason,
+            replace(
+                unstarted(question, status, reason, self._clock()),
                 answer=text,
                 num_frames=view.num_frames,
                 last_seq=view.last_seq,
                 last_pts_s=view.last_pts_s,
                 frame_age_s=answer.started_s - view.last_arrived_s,
                 queue_s=answer.started_s - question.asked_s,
-                time_to_first_token_s=None if first is None else first - question.asked_s,
-                total_s=self._clock() - question.asked_s,
+                time_to_first_token_s=answer.time_to_first_token_s,
                 num_tokens=answer.num_tokens,
             )
         )

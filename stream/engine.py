@@ -49,7 +49,7 @@ class EngineConfig:
     grid: tuple[int, int] | None = None
     max_streams: int = 1
     max_answers: int = 4
-    max_questions: int = 32
+    max_questions: int = 64
     max_context: int | None = None
 
 
@@ -79,7 +79,7 @@ class Engine:
         self._answers = Answers(model, self.pool, answer_slots, self._publish_answer, clock)
         self._streams: dict[str, Stream] = {}  # names that are taken; guarded by the lock
         self._watched: dict[str, Stream] = {}  # streams that were begun; `step`'s alone
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.RLock())
         self._inbox: deque[Command] = deque()
         self._open_questions = 0
         self._awake = False
@@ -110,22 +110,41 @@ class Engine:
                 stream.closing = True
                 self._send(CloseStream(stream, reason))
 
-    def ask(self, question: Question) -> None:
-        """Accept a question.
+    def reserve(self) -> None:
+        """Make room for a question that will be asked later; `release` or its end gives it back.
 
         Raises:
-            QuestionRefusedError: the stream is not open, or too many questions are.
+            QuestionRefusedError: too many questions are open.
         """
         with self._changed:
-            stream = self._streams.get(question.stream)
-            if self._closed or stream is None or not stream.open:
-                raise QuestionRefusedError(f"there is no open stream {question.stream!r}")
             if self._open_questions >= self._config.max_questions:
                 raise QuestionRefusedError(
                     f"{self._open_questions} questions are open, which is the limit; "
                     "ask again when one has been answered"
                 )
             self._open_questions += 1
+
+    def release(self) -> None:
+        """Give back the room of a question that will never be asked."""
+        with self._changed:
+            self._open_questions -= 1
+
+    def ask(self, question: Question, *, reserved: bool = False) -> None:
+        """Accept a question.
+
+        Args:
+            reserved: its room has been reserved; a refusal gives it back.
+
+        Raises:
+            QuestionRefusedError: the stream is not open, or too many questions are.
+        """
+        with self._changed:
+            if not reserved:
+                self.reserve()
+            stream = self._streams.get(question.stream)
+            if self._closed or stream is None or not stream.open:
+                self.release()
+                raise QuestionRefusedError(f"there is no open stream {question.stream!r}")
             self._send(question)
 
     def cancel(self, stream: str, question_id: int) -> None:
@@ -298,8 +317,7 @@ class Engine:
     def _publish_answer(self, event: Event) -> None:
         """To the stream it belongs to; an answer that ends makes room for another question."""
         if isinstance(event, AnswerDone):
-            with self._changed:
-                self._open_questions -= 1
+            self.release()
         self._watched[event.stream].publish(event)
 
     def _send(self, command: Command) -> None:

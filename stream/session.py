@@ -43,7 +43,6 @@ Listener = Callable[[Event], None]
 # Two periods: a frame that waited longer than this is late anyway.
 LIVE_BUFFER_FRAMES = 2
 FILE_BUFFER_FRAMES = 4
-MAX_SCHEDULED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +158,10 @@ class StreamSession:
                 sampling=sampling or SamplingParams(),
             )
             accepted = QuestionAccepted(question.stream, question.id, asker, text)
+            # Its room is taken now: what was accepted must not be refused when its moment comes.
+            self._engine.reserve()
             if self._reached(at_s):
-                self._engine.ask(question)
-            elif len(self._scheduled) >= MAX_SCHEDULED:
-                raise QuestionRefusedError(
-                    f"{MAX_SCHEDULED} questions wait for their moment already"
-                )
+                self._engine.ask(question, reserved=True)
             else:
                 self._scheduled.append((at_s, question))
             self._publish(accepted)
@@ -295,11 +292,12 @@ class StreamSession:
             moved = question.deadline_s + now - question.asked_s
         question = replace(question, asked_s=now, deadline_s=moved)
         try:
-            self._engine.ask(question)
+            self._engine.ask(question, reserved=True)
         except QuestionRefusedError as error:
             self._publish(unstarted(question, AnswerStatus.FAILED, str(error), now))
 
     def _cancel_unasked(self, question: Question, reason: str) -> None:
+        self._engine.release()
         self._publish(unstarted(question, AnswerStatus.CANCELLED, reason, self._clock()))
 
     def _overwritten(self, scheduled: ScheduledFrame) -> None:

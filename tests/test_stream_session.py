@@ -18,7 +18,7 @@ from stream.events import (
     SourceCondition,
 )
 from stream.question import AT_END, QuestionRefusedError, SamplingParams
-from stream.session import MAX_SCHEDULED, StreamConfig, StreamSession
+from stream.session import StreamConfig, StreamSession
 from tests.stream_helpers import (
     FRAME_TOKENS,
     PATIENCE_S,
@@ -173,28 +173,35 @@ def test_deadline_of_a_scheduled_question_counts_from_its_moment() -> None:
     assert (done.num_tokens, done.total_s) == (4, 0.0)
 
 
-def test_too_many_scheduled_questions_are_refused(engine: Engine) -> None:
-    """One more than the limit is refused and none of those before is lost."""
-    watch = Watch(scripted(1), engine)
-    for _ in range(MAX_SCHEDULED):
-        watch.ask(at_s=50.0)
-    with pytest.raises(QuestionRefusedError, match="256 questions"):
-        watch.ask(at_s=50.0)
-    watch.session.start()
-    assert len(watch.finish()) == MAX_SCHEDULED
-
-
-def test_scheduled_question_that_finds_the_queue_full_fails_with_the_reason() -> None:
-    """Of three asked for the same moment, two have room; the third ends as failed."""
+def test_scheduled_questions_have_their_room_from_the_start() -> None:
+    """With room for two a third is refused at once, and the two are answered in their moment."""
     engine = Engine(loaded(), EngineConfig(FRAME_TOKENS, max_questions=2))
     watch = Watch(scripted(3), engine)
-    ids = [watch.ask(at_s=AT_END) for _ in range(3)]
+    ids = [watch.ask(at_s=AT_END) for _ in range(2)]
+    with pytest.raises(QuestionRefusedError, match="2 questions are open, which is the limit"):
+        watch.ask(at_s=AT_END)
     with running(engine):
         watch.session.start()
         ends = watch.finish()
-    statuses = [ends[i].status for i in ids]
-    assert statuses == [AnswerStatus.INCOMPLETE] * 2 + [AnswerStatus.FAILED]
-    assert "2 questions are open" in ends[ids[2]].reason
+    assert [ends[i].status for i in ids] == [AnswerStatus.INCOMPLETE] * 2
+
+
+def test_room_returns_however_a_scheduled_question_ends() -> None:
+    """Cancelled, never reached or answered: afterwards there is room for as many again."""
+    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS, max_questions=3))
+    watch = Watch(scripted(3), engine)
+    watch.session.cancel(watch.ask(at_s=AT_END))
+    watch.ask(at_s=AT_END)
+    watch.ask(at_s=1e6)
+    watch.ask(at_s=0.0)
+    with running(engine):
+        watch.session.start()
+        watch.finish()
+        for _ in range(3):
+            watch.ask()
+        with pytest.raises(QuestionRefusedError, match="3 questions are open"):
+            watch.ask()
+        watch.finish()
 
 
 def test_listener_may_leave(engine: Engine) -> None:
