@@ -58,7 +58,8 @@ class Terminal:
         self._trained = trained
         self._json = json_lines
         self._ask = ask
-        self._console = Console(highlight=False, soft_wrap=True)
+        # Lines are broken for a reader's eyes only, never for a program.
+        self._console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
         self._interactive = not json_lines and sys.stdin.isatty() and self._console.is_terminal
         self._answers: list[AnswerDone] = []
         self._under_way: dict[int, tuple[str, str]] = {}
