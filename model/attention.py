@@ -26,17 +26,16 @@ class RingAttention(nn.Module):
 
     def forward(self, x: Tensor, cache: RingKVCache, plan: AppendPlan, ring: RingPlan) -> Tensor:
         """x [B, T, hidden] -> [B, T, hidden]; writes the new keys and values into the ring."""
-        B, T, _ = x.shape
-        H, G = self.num_heads, self.num_key_value_heads
-        heads = self.qkv_proj(x).view(B, T, H + 2 * G, self.head_dim)
-        turned = rotate(heads[:, :, : H + G], plan.cos, plan.sin)
-        cache.keys[plan.write_slots, ring.entries] = turned[:, :, H:]
-        cache.values[plan.write_slots, ring.entries] = heads[:, :, H + G :]
+        q, k, v = self.project(x, plan.cos, plan.sin)
+        cache.keys[plan.write_slots, ring.entries] = k
+        cache.values[plan.write_slots, ring.entries] = v
         # Written first, read after: a ring is as much longer than its window as one append.
-        o = ring_attention(
-            turned[:, :, :H].contiguous(),
-            cache.keys[plan.slots],
-            cache.values[plan.slots],
-            ring.seen,
-        )
-        return self.o_proj(o.reshape(B, T, -1))
+        o = ring_attention(q, cache.keys[plan.slots], cache.values[plan.slots], ring.seen)
+        return self.o_proj(o.flatten(2))
+
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, T, hidden] -> rotated q [B, T, H, D] and k [B, T, G, D], and v [B, T, G, D]."""
+        H, G = self.num_heads, self.num_key_value_heads
+        heads = self.qkv_proj(x).view(*x.shape[:2], H + 2 * G, self.head_dim)
+        q, k = rotate(heads[:, :, : H + G], cos, sin).split((H, G), 2)
+        return q, k, heads[:, :, H + G :]

@@ -32,28 +32,44 @@ class GatedDeltaNet(nn.Module):
 
     def forward(self, x: Tensor, state: DeltaNetState, plan: AppendPlan) -> Tensor:
         """x [B, T, hidden] -> [B, T, hidden]; updates the slots' states in place."""
-        B, T, _ = x.shape
-        H, K, V = self.num_heads, self.key_dim, self.value_dim
-        qkv, gate, a, b = self.in_proj(x).split(self.in_sizes, -1)
-        qkv, conv_state = short_conv(
-            qkv, self.conv_weight, state.conv_state[plan.slots], plan.lengths
-        )
-        q, k, v = qkv.split((H * K, H * K, H * V), -1)
-        g = -self.A_log.exp() * F.softplus(a.float() + self.dt_bias)
-        beta = b.float().sigmoid()
-        if plan.counts is not None:
-            # No decay and no write: padding leaves the recurrent state alone.
-            g, beta = g * plan.counts[..., None], beta * plan.counts[..., None]
+        past = state.conv_state[plan.slots]
+        projected = self.in_proj(x)
+        inputs, gate, conv_state = self.prepare(projected, past, plan.lengths, plan.counts)
+        q, k, v, g, beta = inputs
         o, recurrent_state = gated_delta_rule(
-            q.reshape(B, T, H, K),
-            k.reshape(B, T, H, K),
-            v.reshape(B, T, H, V),
-            g,
-            beta,
-            state.recurrent_state[plan.slots],
-            plain=self.plain,
+            q, k, v, g, beta, state.recurrent_state[plan.slots], plain=self.plain
         )
         state.conv_state[plan.slots] = conv_state
         state.recurrent_state[plan.slots] = recurrent_state
-        o = self.o_norm(o) * F.silu(gate.view(B, T, H, V))
-        return self.o_proj(o.view(B, T, H * V))
+        return self.output(o, gate)
+
+    def prepare(
+        self, projected: Tensor, conv_state: Tensor, lengths: Tensor | None, counts: Tensor | None
+    ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor, Tensor]:
+        """What stands between the input projection and the delta rule.
+
+        Args:
+            projected: [B, T, sum of in_sizes], from `in_proj`.
+            conv_state: [B, W - 1, in_sizes[0]], the convolution's inputs before.
+            lengths, counts: as in AppendPlan.
+
+        Returns:
+            q, k [B, T, H, K], v [B, T, H, V], g, beta [B, T, H] fp32; the output gate
+            [B, T, H, V]; and the convolution's new state.
+        """
+        B, T, _ = projected.shape
+        H, K, V = self.num_heads, self.key_dim, self.value_dim
+        qkv, gate, a, b = projected.split(self.in_sizes, -1)
+        qkv, conv_state = short_conv(qkv, self.conv_weight, conv_state, lengths)
+        q, k, v = qkv.split((H * K, H * K, H * V), -1)
+        g = -self.A_log.exp() * F.softplus(a.float() + self.dt_bias)
+        beta = b.float().sigmoid()
+        if counts is not None:
+            # No decay and no write: padding leaves the recurrent state alone.
+            g, beta = g * counts[..., None], beta * counts[..., None]
+        q, k, v = q.reshape(B, T, H, K), k.reshape(B, T, H, K), v.reshape(B, T, H, V)
+        return (q, k, v, g, beta), gate.view(B, T, H, V), conv_state
+
+    def output(self, o: Tensor, gate: Tensor) -> Tensor:
+        """What comes after: gated norm and projection, [B, T, H, V] -> [B, T, hidden]."""
+        return self.o_proj((self.o_norm(o) * F.silu(gate)).flatten(2))

@@ -28,7 +28,8 @@ def _no_mark(stage: str) -> None:
 @lru_cache(maxsize=16)
 def vision_grid(config: VisionConfig, rows: int, columns: int, device: torch.device) -> VisionGrid:
     """`VisionGrid.build`, remembered: a stream uses one frame size for ever."""
-    return VisionGrid.build(config, rows, columns, device)
+    with torch.inference_mode(False):  # whoever comes first, a training step may use it later
+        return VisionGrid.build(config, rows, columns, device)
 
 
 class InfiniteVL(nn.Module):

@@ -56,9 +56,9 @@ class ChatTokenizer:
         self._token_bytes = _token_bytes(tokenizer, vocab_size)
         self.vision_end_id = self._special(VISION_END)
         self._im_start_id = self._special(IM_START)
-        self._im_end_id = self._special(IM_END)
+        self.im_end_id = self._special(IM_END)
         end_of_text = tokenizer.token_to_id(END_OF_TEXT)
-        self.stop_ids = frozenset({self._im_end_id, end_of_text} - {None})
+        self.stop_ids = frozenset({self.im_end_id, end_of_text} - {None})
 
     @classmethod
     def from_file(cls, path: Path, vocab_size: int) -> "ChatTokenizer":
@@ -96,7 +96,7 @@ class ChatTokenizer:
 
     def _turn(self, role: str, text: str) -> list[int]:
         body = self.encode(f"{role}\n{text}")
-        return [self._im_start_id, *body, self._im_end_id, *self.encode("\n")]
+        return [self._im_start_id, *body, self.im_end_id, *self.encode("\n")]
 
     def _special(self, token: str) -> int:
         token_id = self._tokenizer.token_to_id(token)

@@ -20,7 +20,7 @@ class PatchEmbed(nn.Module):
     """A patch's pixels to its first hidden vector.
 
     The published kernel spans two frames in time. A live frame stands for both, so its two
-    temporal halves are summed once at load (`fold`), which halves the pixels and the product.
+    temporal halves are summed: once at load (`fold`), or at every call while they are trained.
     """
 
     def __init__(self, config: VisionConfig) -> None:
@@ -35,14 +35,17 @@ class PatchEmbed(nn.Module):
 
     def fold(self) -> None:
         """Sum the kernel over time; to be called whenever `weight` has changed."""
-        shape = (-1, CHANNELS, self.time, self.pixels)
-        summed = self.weight.detach().float().view(shape).sum(2).flatten(1)
-        self.frame_weight = summed.to(self.weight.dtype)
+        self.frame_weight = self._summed().detach()
 
     def forward(self, patches: Tensor) -> Tensor:
         """Patches [B, P, 3 * 196] of one frame, or [B, P, 3 * 2 * 196] of a pair in time."""
-        single = patches.shape[-1] == self.frame_weight.shape[1]
-        return F.linear(patches, self.frame_weight if single else self.weight)
+        if patches.shape[-1] == self.weight.shape[1]:
+            return F.linear(patches, self.weight)
+        return F.linear(patches, self._summed() if self.training else self.frame_weight)
+
+    def _summed(self) -> Tensor:
+        shape = (-1, CHANNELS, self.time, self.pixels)
+        return self.weight.float().view(shape).sum(2).flatten(1).to(self.weight.dtype)
 
 
 class VisionAttention(nn.Module):

@@ -19,5 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _same_start() -> None:
+    """Every test starts alike, whatever the one before has set."""
     torch.manual_seed(42)
+    torch.set_grad_enabled(True)

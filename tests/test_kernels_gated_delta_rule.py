@@ -38,6 +38,16 @@ def test_extreme_decays_neither_overflow_nor_drift(decay: float) -> None:
     assert_close("state", state, fast_state, 1e-5)
 
 
+def test_a_strong_forget_does_not_blur_what_follows() -> None:
+    """One token that wipes the state, among weak decays: those after it still count."""
+    args = inputs(1, 128, 2, 8, 8, 0.01)
+    args[3][:, 40] = -1e5
+    o, state = naive_gated_delta_rule(*args)
+    fast_o, fast_state = chunk_gated_delta_rule(*args)
+    assert_close("o", o, fast_o, 1e-5)
+    assert_close("state", state, fast_state, 1e-5)
+
+
 def test_equal_keys_are_solved_exactly() -> None:
     """Many writes to one key, the worst case of the triangular system, agree."""
     q, k, v, g, beta, state = inputs(1, 64, 2, 8, 8, 0.01)

@@ -38,14 +38,15 @@ def chunk_gated_delta_rule(
 def _chunk(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    total = g.cumsum(-1)  # [B, H, C]
-    decay = (total.unsqueeze(-1) - total.unsqueeze(-2)).tril().exp().tril()  # [B, H, C, C]
-    from_start = total.exp().unsqueeze(-1)  # [B, H, C, 1]
+    # In fp64: after one strong decay an fp32 sum would lose the weak ones that follow.
+    total = g.double().cumsum(-1)  # [B, H, C]
+    decay = (total.unsqueeze(-1) - total.unsqueeze(-2)).float().tril().exp().tril()  # [B, H, C, C]
+    from_start = total.exp().float().unsqueeze(-1)  # [B, H, C, 1]
     # solve_triangular takes the diagonal as ones and reads only what is below it
     system = (k @ k.transpose(-1, -2)) * decay * beta
     right = beta * (v - from_start * (k @ state))
     writes = torch.linalg.solve_triangular(system, right, upper=False, unitriangular=True)
     o = from_start * (q @ state) + ((q @ k.transpose(-1, -2)) * decay) @ writes
-    to_end = (total[..., -1:] - total).exp().unsqueeze(-1)  # [B, H, C, 1]
-    state = total[..., -1, None, None].exp() * state + (k * to_end).transpose(-1, -2) @ writes
+    to_end = (total[..., -1:] - total).exp().float().unsqueeze(-1)  # [B, H, C, 1]
+    state = from_start[..., -1:, :] * state + (k * to_end).transpose(-1, -2) @ writes
     return o, state

@@ -30,7 +30,8 @@ def short_conv(
     else:
         index = lengths[:, None] + torch.arange(W - 1, device=x.device)
         new_state = inputs.gather(1, index[..., None].expand(-1, -1, C))
-    y = inputs[:, :T] * weight[:, 0]
+    wide, weight = inputs.float(), weight.float()
+    y = wide[:, :T] * weight[:, 0]
     for i in range(1, W):
-        y = torch.addcmul(y, inputs[:, i : i + T], weight[:, i])
-    return F.silu(y), new_state
+        y = torch.addcmul(y, wide[:, i : i + T], weight[:, i])
+    return F.silu(y).to(x.dtype), new_state

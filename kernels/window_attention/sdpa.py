@@ -12,7 +12,7 @@ def ring_attention(q: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Ten
     """
     B, T, H, D = q.shape
     G = keys.shape[2]
-    rows = q.view(B, T, G, H // G, D).permute(0, 2, 3, 1, 4).reshape(B, G, H // G * T, D)
+    rows = q.reshape(B, T, G, H // G, D).permute(0, 2, 3, 1, 4).reshape(B, G, H // G * T, D)
     mask = seen[:, None, None].expand(B, 1, H // G, T, -1).reshape(B, 1, H // G * T, -1)
     o = F.scaled_dot_product_attention(
         rows, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask
