@@ -1,0 +1,208 @@
+"""The world: the same from the same seed at every frame rate, whole, bounded, and fairly asked."""
+
+import random
+import sys
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from training.questions import FAMILIES, ask, normalise
+from training.questions_wordings import WORDINGS
+from training.world import World, WorldStyle
+from training.world_catalogue import ALIKE, load_catalogue, load_index, with_article
+from training.world_history import SNAPSHOTS_S
+from training.world_scene import CLUTTER, FIRST_PICTURE, WORD_SLOT
+
+ALL_FAMILIES = [*FAMILIES["perception"], *FAMILIES["memory"]]
+
+
+def test_the_same_seed_gives_the_same_stream_and_questions_bit_for_bit() -> None:
+    a, b = (World(5, 5.0, WorldStyle()) for _ in range(2))
+    for i in range(200):
+        assert np.array_equal(a.advance().values, b.advance().values)
+        assert ask(a, random.Random(i)) == ask(b, random.Random(i))
+    other = World(6, 5.0, WorldStyle()).advance()
+    assert not np.array_equal(World(5, 5.0, WorldStyle()).advance().values, other.values)
+
+
+def test_asking_does_not_change_the_stream() -> None:
+    asked, quiet = (World(5, 2.0, WorldStyle()) for _ in range(2))
+    for i in range(100):
+        assert np.array_equal(asked.advance().values, quiet.advance().values)
+        ask(asked, random.Random(i))
+
+
+@pytest.mark.parametrize("fps", [5.0, 12.5, 25.0])
+def test_frame_rates_sample_the_same_events_at_the_same_times(fps: float) -> None:
+    slow, fast = World(9, 2.5, WorldStyle()), World(9, fps, WorldStyle())
+    for _ in range(100):
+        scene = slow.advance()
+        while True:
+            other = fast.advance()
+            if fast.now >= slow.now - 1e-9:
+                break
+        assert fast.now == pytest.approx(slow.now)
+        np.testing.assert_allclose(other.values, scene.values, atol=1e-5)
+    assert slow.history == fast.history
+
+
+def test_no_two_things_overlap_and_what_is_settled_is_whole() -> None:
+    for seed in range(30):
+        world = World(seed, 5.0, WorldStyle())
+        for _ in range(200):
+            world.advance()
+            boxes = [track.swept(world.now, world.now) for track in world.tracks()]
+            for i, (left, top, right, bottom) in enumerate(boxes):
+                if world.tracks()[i].settled(world.now):
+                    assert min(left, top) >= 0 and max(right, bottom) <= 1
+                for a, b, c, d in boxes[:i]:
+                    assert left >= c or a >= right or top >= d or b >= bottom
+
+
+def test_styles_keep_to_their_limits_and_bad_ones_are_refused() -> None:
+    style = WorldStyle(max_items=1, clutter=0, photo_share=0.0, text_rate=0.0)
+    num_photos = len(load_index()["photos"])
+    for seed in range(10):
+        world = World(seed, 2.0, style)
+        for _ in range(60):
+            scene = world.advance()
+            assert len(world.tracks()) <= 1
+            assert not scene.layers[:CLUTTER].any()
+            assert scene.view[0] >= num_photos
+    for wrong in ({"max_items": 4}, {"clutter": 3}, {"pace": 0.0}, {"cast": 2}):
+        with pytest.raises(ValueError):
+            WorldStyle(**wrong)
+    with pytest.raises(ValueError):
+        World(0, 1.0, WorldStyle())
+
+
+def test_held_out_pictures_and_photos_are_never_shown_in_training() -> None:
+    index = load_index()
+    held = {2 * i + o["exam_style"] for i, o in enumerate(index["objects"])
+            if o["exam_style"] is not None}  # fmt: skip
+    photos = {i for i, photo in enumerate(index["photos"]) if photo["exam"]}
+    assert len(held) > 50 and len(photos) >= 4
+    for split, exam in (("train", False), ("exam", True)):
+        for seed in range(40):
+            world = World(seed, 2.0, WorldStyle(split=split))
+            for _ in range(40):
+                scene = world.advance()
+                for layer in scene.layers[FIRST_PICTURE:WORD_SLOT]:
+                    if layer[-1] > 0 and layer[0] < 2 * len(index["objects"]):
+                        assert (int(layer[0]) in held) == exam
+                background = int(scene.view[0])
+                assert background >= len(index["photos"]) or (background in photos) == exam
+    painted = [set(load_catalogue(split).painted) for split in ("train", "exam")]
+    assert not painted[0] & painted[1]
+
+
+def test_names_are_distinct_and_a_cast_has_no_two_alike() -> None:
+    names = [entry["name"] for entry in load_index()["objects"]]
+    assert len(set(names)) == len(names) >= 200
+    assert set().union(*ALIKE) <= set(names)
+    for seed in range(50):
+        cast = {kind.name for kind in World(seed, 2.0, WorldStyle()).casting.cast}
+        assert all(len(names & cast) <= 1 for names in ALIKE)
+    words = ("cat", "owl", "hourglass", "unicorn", "umbrella", "ukulele")
+    assert [with_article(w).split()[0] for w in words] == ["a", "an", "an", "a", "an", "a"]
+
+
+def test_every_family_has_wordings_that_are_held_out() -> None:
+    assert set(WORDINGS) == set(ALL_FAMILIES)
+    for train, held in WORDINGS.values():
+        assert len(train) >= 6 and len(held) >= 2
+        assert len({normalise(w) for w in (*train, *held)}) == len(train) + len(held)
+    everywhere = [w for train, _ in WORDINGS.values() for w in train]
+    assert not set(everywhere) & {w for _, held in WORDINGS.values() for w in held}
+
+
+def test_yes_and_no_are_equally_good_guesses() -> None:
+    answers: dict[str, Counter[bool]] = {}
+    for seed in range(150):
+        world, rng = World(seed, 5.0, WorldStyle()), random.Random(seed)
+        for _ in range(40 * 5):
+            world.advance()
+            qa = ask(world, rng, rng.choice(ALL_FAMILIES))
+            if qa is not None and qa.yes_no:
+                answers.setdefault(qa.family, Counter())[qa.answer.startswith("yes")] += 1
+    total = sum(answers.values(), Counter[bool]())
+    assert 0.45 < total[True] / total.total() < 0.55
+    for family, counter in answers.items():
+        if counter.total() > 60:
+            assert 0.4 <= counter[True] / counter.total() <= 0.6, (family, counter)
+
+
+def test_questions_leave_margins() -> None:
+    rng, asked = random.Random(0), Counter[str]()
+    for seed in range(60):
+        world = World(seed, 5.0, WorldStyle())
+        for _ in range(150):
+            world.advance()
+            tracks, t = world.tracks(), world.now
+            for family in ("visible", "count", "larger", "where", "left_of"):
+                qa = ask(world, rng, family)
+                if qa is None:
+                    continue
+                asked[family] += 1
+                if family in ("visible", "count", "left_of"):
+                    assert all(track.settled(t, 0.2) for track in tracks)
+                if family == "visible":
+                    xs = sorted(track.place(t)[0] for track in tracks)
+                    assert all(b - a >= 0.1 for a, b in pairwise(xs))
+                if family == "larger":
+                    sizes = {f"the {k.name}": k.size for k in tracks}
+                    first, second = sizes[qa.answer], min(
+                        s for n, s in sizes.items() if n in qa.question and n != qa.answer
+                    )  # fmt: skip
+                    assert first / second > 1.29
+    assert min(asked.values()) > 50
+
+
+def test_memory_questions_carry_the_age_of_their_evidence() -> None:
+    seen = Counter[bool]()
+    for seed in range(20):
+        world, rng = World(seed, 2.0, WorldStyle()), random.Random(seed)
+        for _ in range(100):
+            world.advance()
+            qa = ask(world, rng)
+            if qa is None:
+                continue
+            seen[qa.memory] += 1
+            assert 0 <= qa.distance_s <= world.now
+            assert qa.memory == (qa.family in FAMILIES["memory"] and qa.distance_s > 3)
+    assert seen[True] > 100 and seen[False] > 100
+
+
+def test_an_hour_stays_small_and_can_still_be_asked_about() -> None:
+    world, rng = World(3, 2.0, WorldStyle()), random.Random(3)
+    families = Counter[str]()
+    for frame in range(2 * 3600):
+        world.advance()
+        if frame > 2 * 3500 and (qa := ask(world, rng)) is not None:
+            families[qa.family] += 1
+    history = world.history
+    assert len(history.records) <= world.style.cast + len(world.casting.words)
+    assert history.snapshots[1][0] >= world.now - SNAPSHOTS_S - 30
+    assert len(history.snapshots) < 400 and len(history.events) < 100
+    assert len(world.stage._agenda) < 30
+    assert sys.getsizeof(world.wanted) < 5000
+    assert sum(families.values()) > 120
+    assert {"visible", "number", "last_number", "there_ago"} <= set(families)
+
+
+@pytest.mark.parametrize(
+    ("answer", "normal"),
+    [
+        ("A red circle.", "red circle"),
+        ("two", "2"),
+        ("No, I have not seen one.", "no i have not seen 1"),
+        ("the  Cat ", "cat"),
+        ("an owl, a cat and the word stop", "owl cat and word stop"),
+    ],
+)
+def test_answers_are_compared_without_case_articles_and_number_words(
+    answer: str, normal: str
+) -> None:
+    assert normalise(answer) == normal

@@ -1,0 +1,249 @@
+"""Draws scenes on a device, a batch of frames at a time.
+
+    renderer = Renderer(load_pack(), "cuda")
+    frames = renderer.render(stack_scenes(scenes).to("cuda"))    # uint8 [B, 224, 224, 3]
+    labels = renderer.cell_labels(stack_scenes(scenes).to("cuda"))      # int64 [B, 8, 8]
+
+Every layer is one grid_sample from a sheet of pictures (or from the lines of text of the batch,
+set from glyphs first) laid over what is below it by its alpha. B frames, P points, G glyphs.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from training.render_pictures import draw_clutter, draw_shape, paint_background
+from training.world_catalogue import NUM_CLUTTER, NUM_PAINTED, PACK, SHAPES, load_index
+from training.world_scene import LAYERS, MAX_GLYPHS, TEXTS, SceneBatch, split_scenes
+
+FRAME = 224
+GRID = 8
+_TILE, _SPRITE = 72, 64
+_SPRITE_COLUMNS, _PHOTO_COLUMNS = 20, 6
+_BLURS = (0.0, 2.0, 5.0, 11.0)
+_CELL_WIDTH, _CELL_HEIGHT = 50, 40
+_LINE_WIDTH = 256
+_FIRST_TEXT = LAYERS - TEXTS
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """All pictures, on the CPU.
+
+    cells [N, 4, 72, 72] and glyphs [G, 40, 50] in 0..1 with their advances [G] in pixels,
+    backgrounds [N, 3, 224, 224] uint8, each sharp and at three degrees of blur.
+    """
+
+    cells: torch.Tensor
+    glyphs: torch.Tensor
+    backgrounds: torch.Tensor
+    advances: torch.Tensor
+
+
+def load_pack() -> Pack:
+    """Read assets/world and draw what is not in it."""
+    index = load_index()
+    sprites = cv2.cvtColor(_read("sprites.webp"), cv2.COLOR_BGRA2RGBA).astype(np.float32) / 255
+    cells = _tiles(sprites, _TILE, _TILE)[: 2 * len(index["objects"])]
+    drawn = [draw_shape(shape, _TILE, _SPRITE) for shape in SHAPES]
+    drawn += [draw_clutter(i, _TILE) for i in range(NUM_CLUTTER)]
+    cells = np.concatenate([cells, np.stack(drawn)])
+    glyphs = _read("glyphs.png").astype(np.float32) / 255
+    photos = cv2.cvtColor(_read("photos.webp"), cv2.COLOR_BGR2RGB)
+    backgrounds = list(_tiles(photos, FRAME, FRAME))
+    backgrounds += [np.uint8(paint_background(i, FRAME) * 255) for i in range(NUM_PAINTED)]
+    blurred = [_blur(image, sigma) for image in backgrounds for sigma in _BLURS]
+    return Pack(
+        torch.from_numpy(cells).permute(0, 3, 1, 2).contiguous(),
+        torch.from_numpy(_tiles(glyphs[..., None], _CELL_HEIGHT, _CELL_WIDTH)[..., 0]),
+        torch.from_numpy(np.stack(blurred)).permute(0, 3, 1, 2),
+        torch.tensor(index["glyphs"]["advances"], dtype=torch.float32).flatten(),
+    )
+
+
+def _read(name: str) -> np.ndarray:
+    image = cv2.imread(str(PACK / name), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise FileNotFoundError(f"{PACK / name} is missing or no picture")
+    return image
+
+
+def _tiles(sheet: np.ndarray, height: int, width: int) -> np.ndarray:
+    H, W, C = sheet.shape
+    tiles = sheet.reshape(H // height, height, W // width, width, C)
+    return tiles.transpose(0, 2, 1, 3, 4).reshape(-1, height, width, C)
+
+
+def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), sigma) if sigma else image
+
+
+class Renderer:
+    """The pictures of a pack on a device, and how to draw scenes with them."""
+
+    def __init__(self, pack: Pack, device: torch.device | str, *, compiled: bool = False) -> None:
+        self.device = torch.device(device)
+        self._compose = torch.compile(self.compose) if compiled else self.compose
+        self.num_cells = pack.cells.shape[0]
+        # One tall sheet each: all frames sample the same tensor, none needs a copy of its picture.
+        self._cells = _tall(pack.cells).to(self.device)
+        self.num_backgrounds = pack.backgrounds.shape[0]
+        self._backgrounds = _tall(pack.backgrounds.to(self.device)).float() / 255
+        blank = torch.zeros(1, _CELL_HEIGHT, _CELL_WIDTH)
+        # The last glyph is the one that unused places show.
+        self._glyphs = torch.cat([pack.glyphs, blank]).to(self.device)
+        self._advances = torch.cat([pack.advances, torch.zeros(1)]).to(self.device)
+        self._luminance = torch.tensor([0.3, 0.59, 0.11], device=self.device).view(3, 1)
+        self._pixels = _points(FRAME).to(self.device)
+        self._centres = _points(GRID).to(self.device)
+
+    def render(
+        self, stacked: torch.Tensor, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """Draw stacked scenes [B, SCENE_SIZE]; the generator makes the camera noise."""
+        shape = (stacked.shape[0], 3, FRAME, FRAME)
+        noise = torch.randn(shape, generator=generator, device=self.device)
+        return self._compose(stacked, noise)
+
+    def compose(self, stacked: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Draw with given noise [B, 3, FRAME, FRAME]: pure tensor code, one kernel if compiled."""
+        scenes = split_scenes(stacked)
+        frames = self._background(scenes)
+        lines, widths = self._lines(scenes.texts)
+        for i in range(LAYERS):
+            colour, alpha = self._layer(scenes, i, self._pixels, lines, widths)
+            frames = torch.lerp(frames, colour, alpha)
+        frames = frames.view(noise.shape)
+        view = scenes.view[:, :, None, None, None]
+        soft = F.avg_pool2d(frames, 3, 1, 1, count_include_pad=False)
+        frames = torch.lerp(frames, soft, view[:, 10]) * view[:, 9] + noise * view[:, 11]
+        frames = (frames.clamp(0, 1) * 255).round().to(torch.uint8)
+        return frames.permute(0, 2, 3, 1).contiguous()
+
+    def cell_labels(self, stacked: torch.Tensor) -> torch.Tensor:
+        """The class of the top-most thing that covers the centre of each cell, 0 for none."""
+        scenes = split_scenes(stacked)
+        labels = stacked.new_zeros(stacked.shape[0], GRID * GRID)
+        lines, widths = self._lines(scenes.texts)
+        for i in range(LAYERS):
+            alpha = self._layer(scenes, i, self._centres, lines, widths)[1][:, 0]
+            named = scenes.classes[:, i, None]
+            labels = torch.where((alpha > 0.5) & (named > 0), named, labels)
+        return labels.long().view(-1, GRID, GRID)
+
+    def _background(self, scenes: SceneBatch) -> torch.Tensor:
+        """[B, 3, P]"""
+        view = scenes.view[:, :, None]
+        number, x, y, zoom, angle, blur = (view[:, i] for i in range(6))
+        px, py = self._pixels
+        u, v = _turn((px + view[:, 12] - 0.5) * 2, (py + view[:, 13] - 0.5) * 2, angle)
+        # The picture repeats as its mirror image, so there is no edge to see.
+        u = _mirror(u / zoom + x * (1 - 1 / zoom))
+        v = _mirror(v / zoom + y * (1 - 1 / zoom))
+        row = number * len(_BLURS) + blur
+        image = _sample(self._backgrounds, u, v, row, self.num_backgrounds, FRAME)
+        return (image * scenes.view[:, 6:9, None]).clamp(0, 1)
+
+    def _layer(
+        self,
+        scenes: SceneBatch,
+        i: int,
+        points: torch.Tensor,
+        lines: torch.Tensor,
+        widths: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Colour [B, 3, P] and alpha [B, 1, P] of a layer at points of the frame."""
+        layer = scenes.layers[:, i, :, None]
+        cell, x, y, size, rotation = (layer[:, k] for k in range(5))
+        tint, alpha = layer[:, 5:8], layer[:, 8:9]
+        dx = points[0] - scenes.view[:, 12, None] - x
+        dy = points[1] - scenes.view[:, 13, None] - y
+        u, v = _turn(dx * 2, dy * 2, -rotation)
+        size = size.clamp_min(1e-3)
+        if i < _FIRST_TEXT:
+            scale = size * (_TILE / _SPRITE)
+            picture = _sample(self._cells, u / scale, v / scale, cell, self.num_cells, _TILE)
+            return picture[:, :3] * tint, picture[:, 3:] * alpha
+        width = widths[:, i - _FIRST_TEXT, None]
+        lean = u / size * (_CELL_HEIGHT / _LINE_WIDTH), v / size
+        picture = _sample_lines(lines[:, i - _FIRST_TEXT], *lean)
+        inside = (u.abs() < size * width) & (v.abs() < size)
+        plate = scenes.texts[:, i - _FIRST_TEXT, MAX_GLYPHS, None] * inside
+        ink, edge = picture[:, :1], torch.maximum(picture[:, 1:], plate[:, None])
+        # dark letters stand on white, light ones on black
+        light = (tint * self._luminance).sum(1, keepdim=True)
+        paper = (light < 0.5).to(tint.dtype)
+        return torch.lerp(paper.expand_as(tint), tint, ink), edge * alpha
+
+    def _lines(self, texts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Set the glyphs of each text side by side.
+
+        Returns ink and its outline [B, TEXTS, 2, 40, 256], centred, and widths in line heights.
+        """
+        B = texts.shape[0]
+        glyphs = texts[:, :, :MAX_GLYPHS].long()
+        glyphs = torch.where(glyphs < 0, len(self._glyphs) - 1, glyphs)
+        ends = self._advances[glyphs].cumsum(-1)
+        column = torch.arange(_LINE_WIDTH, device=texts.device) - _LINE_WIDTH // 2
+        # [B, TEXTS, 256]: where in the line a column is, which glyph that is, where in the glyph
+        place = column + (ends[..., -1:] / 2).round()
+        which = (place[..., None, :] >= ends[..., :, None]).sum(-2).clamp_max(MAX_GLYPHS - 1)
+        start = (ends - self._advances[glyphs]).gather(-1, which)
+        inside = (place >= 0) & (place < ends[..., -1:])
+        within = (place - start).clamp(0, _CELL_WIDTH - 1).long()
+        ink = self._glyphs[glyphs.gather(-1, which), :, within] * inside[..., None]
+        ink = ink.transpose(-1, -2).reshape(B * TEXTS, 1, _CELL_HEIGHT, _LINE_WIDTH)
+        edge = F.max_pool2d(ink, 5, 1, 2)
+        lines = torch.cat([ink, edge], 1).view(B, TEXTS, 2, _CELL_HEIGHT, _LINE_WIDTH)
+        return lines, ends[..., -1] / _CELL_HEIGHT
+
+
+def _points(n: int) -> torch.Tensor:
+    """x and y of the centres of n x n cells of the frame, row by row: [2, 1, n * n]."""
+    line = (torch.arange(n) + 0.5) / n
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack([x, y]).view(2, 1, n * n)
+
+
+def _tall(images: torch.Tensor) -> torch.Tensor:
+    """[N, C, H, W] -> one image [1, C, N * H, W]."""
+    N, C, H, W = images.shape
+    return images.transpose(0, 1).reshape(1, C, N * H, W)
+
+
+def _turn(
+    x: torch.Tensor, y: torch.Tensor, angle: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    cos, sin = angle.cos(), angle.sin()
+    return x * cos - y * sin, x * sin + y * cos
+
+
+def _mirror(u: torch.Tensor) -> torch.Tensor:
+    """Fold -inf..inf into -1..1."""
+    return 1 - ((u + 1) % 4 - 2).abs()
+
+
+def _sample(
+    sheet: torch.Tensor,
+    u: torch.Tensor,
+    v: torch.Tensor,
+    row: torch.Tensor,
+    rows: int,
+    side: int,
+) -> torch.Tensor:
+    """Look up u, v in -1..1 of an image of a tall sheet, [B, C, P]; beyond its edge, the edge."""
+    # Half a pixel short of the edge, or the next image of the sheet shines through.
+    limit = 1 - 1 / side
+    u, v = u.clamp(-limit, limit), v.clamp(-limit, limit)
+    v = (2 * row + 1 + v) / rows - 1
+    grid = torch.stack([u, v], -1)[None]
+    return F.grid_sample(sheet, grid, mode="bilinear", align_corners=False)[0].transpose(0, 1)
+
+
+def _sample_lines(lines: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Look up u, v in -1..1 of each frame's own line of text, [B, 2, P]."""
+    grid = torch.stack([u, v], -1)[:, None]
+    return F.grid_sample(lines, grid, mode="bilinear", align_corners=False)[:, :, 0]

@@ -1,0 +1,131 @@
+"""An endless stream of things to see, from a seed, one frame at a time.
+
+    world = World(seed=7, fps=2.0, style=WorldStyle())
+    scene = world.advance()            # what to draw
+    qa = ask(world, random.Random(1))  # what one may ask at this moment
+
+The stage keeps time in seconds; a frame only looks at it. So the frame rate changes how often the
+same events are seen, and nothing else, and a world remembers only what its questions need.
+"""
+
+import math
+import random
+
+import numpy as np
+
+from training.world_casting import Casting
+from training.world_catalogue import NUM_CLUTTER
+from training.world_director import Director
+from training.world_history import History
+from training.world_scene import (
+    CLUTTER,
+    EMPTY_LAYER,
+    EMPTY_TEXT,
+    FIRST_PICTURE,
+    NUMBER_SLOT,
+    WORD_SLOT,
+    Scene,
+)
+from training.world_stage import Stage
+from training.world_style import WorldStyle
+from training.world_track import Track
+
+__all__ = ["World", "WorldStyle"]
+
+_MIN_FPS = 2.0
+# sharp more often than not
+_BLUR_LEVELS = (0, 0, 0, 1, 1, 2, 3)
+_NO_CLASSES = (0.0,) * CLUTTER
+
+
+class World:
+    """A stream's present and past."""
+
+    def __init__(self, seed: int, fps: float, style: WorldStyle) -> None:
+        if fps < _MIN_FPS:
+            raise ValueError(f"below {_MIN_FPS} frames per second events go unseen, got {fps}")
+        self.seed, self.fps, self.style = seed, fps, style
+        self.now = 0.0
+        self.stage = Stage(random.Random(seed))
+        self.casting = Casting(self.stage.rng, style)
+        self.director = Director(self.stage, self.casting, style)
+        # which answer each yes-or-no family owes next, so that neither is the better guess
+        self.wanted: dict[str, bool] = {}
+        self._num_frames = 0
+        self._num_cuts = -1
+        self.director.begin()
+
+    @property
+    def history(self) -> History:
+        """What it remembers."""
+        return self.stage.history
+
+    def tracks(self) -> list[Track]:
+        """Everything nameable that is at least partly there now."""
+        return self.stage.tracks()
+
+    def pictures(self) -> list[Track]:
+        """The tracks that are no text."""
+        return self.stage.pictures()
+
+    def advance(self) -> Scene:
+        """Move on by one frame; the first is at time 0."""
+        t = self.now = self._num_frames / self.fps
+        self._num_frames += 1
+        self.stage.run_until(t)
+        if self.director.num_cuts != self._num_cuts:
+            self._num_cuts = self.director.num_cuts
+            self._set_scene()
+        return Scene(np.array(self._values(t), np.float32))
+
+    def _values(self, t: float) -> list[float]:
+        slots = self.stage.slots
+        values = list(self._clutter)
+        for track in slots[FIRST_PICTURE:]:
+            values += EMPTY_LAYER if track is None else track.layer(t)
+        for slot in (WORD_SLOT, NUMBER_SLOT):
+            track = slots[slot]
+            values += EMPTY_TEXT if track is None else track.glyphs
+        values += _NO_CLASSES
+        values += [0.0 if track is None else track.class_id for track in slots[FIRST_PICTURE:]]
+        values += self._view
+        shake, phase = self._shake, self._phase
+        values.append(self._gain * (1 + 0.02 * math.sin(2.3 * t + phase)))
+        values += self._grain
+        values.append(shake * math.sin(5.1 * t + phase))
+        values.append(shake * math.sin(6.7 * t + 2 * phase))
+        return values
+
+    def _set_scene(self) -> None:
+        """Choose background, light and camera for what follows a cut."""
+        rng = random.Random(f"{self.seed} {self._num_cuts}")
+        uniform, style = rng.uniform, self.style
+        catalogue = self.casting.catalogue
+        photo = rng.random() < style.photo_share
+        bright = uniform(0.45, 1.2)
+        self._view = (
+            float(rng.choice(catalogue.photos if photo else catalogue.painted)),
+            uniform(-1.0, 1.0),
+            uniform(-1.0, 1.0),
+            uniform(1.0, 2.2),
+            uniform(-0.5, 0.5),
+            float(rng.choice(_BLUR_LEVELS)),
+            *(bright * uniform(0.8, 1.2) for _ in range(3)),
+        )
+        self._gain = uniform(0.8, 1.12)
+        softness = rng.choice((0.0, 0.0, uniform(0.2, 0.9)))
+        self._grain = (softness, style.noise * rng.random() ** 2)
+        self._shake = rng.choice((0.0, 0.0, uniform(0.0, 0.004)))
+        self._phase = uniform(0.0, 6.28)
+        self._clutter: list[float] = []
+        num_clutter = rng.randint(0, style.clutter)
+        for i in range(CLUTTER):
+            self._clutter += self._scrap(rng) if i < num_clutter else EMPTY_LAYER
+
+    def _scrap(self, rng: random.Random) -> tuple[float, ...]:
+        """Something that has no name, to be looked past."""
+        uniform = rng.uniform
+        cell = self.casting.catalogue.clutter_cell + rng.randrange(NUM_CLUTTER)
+        tint = (uniform(0.1, 0.9), uniform(0.1, 0.9), uniform(0.1, 0.9))
+        size, angle = uniform(0.15, 0.6), uniform(0.0, 6.28)
+        return (float(cell), rng.random(), rng.random(), size, angle, *tint, uniform(0.3, 0.9))
