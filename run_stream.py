@@ -9,7 +9,6 @@ session that joins them, and a terminal to show it.
 """
 
 import argparse
-import io
 import os
 import signal
 import sys
@@ -36,24 +35,33 @@ MAX_FRAME_TOKENS = 16_384
 def main(argv: list[str] | None = None) -> int:
     """Run until the stream ends; 0 if it ended well, 1 if it failed, 2 for bad input."""
     args = parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # An answer may hold characters that the terminal's encoding does not have.
-        sys.stdout.reconfigure(errors="replace")
-    try:
-        sampling = SamplingParams(args.max_tokens, args.temperature, args.top_p)
-        questions = [parse_timed(text) for text in args.ask]
-        source = open_source(args.source, loop=args.loop)
-        model = load_model(args.model, *_device(args.device))
-        if source.info.live:
-            # What a camera sent while the model was loading is stale: start from now.
-            source.close()
-            source = open_source(args.source)
-        session_of = _engine_config(args, model)
-    except (SourceError, CheckpointError, QuestionRefusedError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     torch.set_num_threads(args.threads or default_threads())
-    engine = Engine(model, session_of)
+    try:
+        session, terminal, engine = put_together(args)
+    except (SourceError, CheckpointError, QuestionRefusedError, ValueError, MemoryError) as error:
+        print(f"error: {error or 'there is not enough memory'}", file=sys.stderr)
+        return 2
+    except torch.OutOfMemoryError:
+        print("error: the model and its state do not fit on the device", file=sys.stderr)
+        return 2
+    return run(engine, session, terminal)
+
+
+def put_together(args: argparse.Namespace) -> tuple[StreamSession, Terminal, Engine]:
+    """Source, model, engine, session, terminal, and the questions that were given."""
+    device, dtype = _device(args.device)
+    sampling = SamplingParams(args.max_tokens, args.temperature, args.top_p)
+    questions = [parse_timed(text) for text in args.ask]
+    source = open_source(args.source, loop=args.loop)
+    model = load_model(args.model, device, dtype)
+    engine = Engine(model, _engine_config(args, model))
+    if not args.json:
+        print(introduction(model))
+    engine.warm_up(source.info.height, source.info.width)
+    if source.info.live:
+        # What a camera sent while the model was loading is stale: start from now.
+        source.close()
+        source = open_source(args.source)
     fps = args.fps if args.pace == "clock" else None
     config = StreamConfig(fps=fps, on_full=args.on_full, duration_s=args.duration)
     session = StreamSession(source, engine, config)
@@ -68,15 +76,9 @@ def main(argv: list[str] | None = None) -> int:
         json_lines=args.json,
         ask=lambda line: ask(*parse_timed(line)),
     )
-    if not args.json:
-        print(introduction(model))
-    try:
-        for question in questions:
-            ask(*question)
-    except QuestionRefusedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return run(engine, session, terminal)
+    for question in questions:
+        ask(*question)
+    return session, terminal, engine
 
 
 def run(engine: Engine, session: StreamSession, terminal: Terminal) -> int:

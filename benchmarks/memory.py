@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=default_threads())
     args = parser.parse_args(argv)
+    if args.frames <= FIRST:
+        parser.error(f"--frames must be more than {FIRST}, where the count begins")
     torch.set_num_threads(args.threads)
     hand = HandDriven(load(args.model), 1, time.perf_counter)
     marks = sorted({FIRST, *(args.frames * n // 10 for n in range(1, 11))})

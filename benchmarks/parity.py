@@ -169,6 +169,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--ops", choices=["plain", "fla"], default="plain")
     args = parser.parse_args(argv)
     device = torch.device(args.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no CUDA device here")
     try:
         vlm = load_weights(args.dir, device, torch.float32)
         recording = Recording(args.dir / "expected.safetensors", device)
@@ -179,7 +181,11 @@ def main(argv: list[str] | None = None) -> int:
         vlm.use_plain_ops()
     tf32 = args.ops == "fla" and device.type == "cuda"
     bound = 1e-2 if tf32 else 1e-4
-    worst, agreement = run(vlm, recording, feed_recorded=tf32)
+    try:
+        worst, agreement = run(vlm, recording, feed_recorded=tf32)
+    except (KeyError, IndexError, RuntimeError, ValueError) as error:
+        print(f"error: {args.dir} is not a whole recording: {error}", file=sys.stderr)
+        return 2
     agreed = tf32 or agreement == 1.0
     held = all(error < bound for error in worst.errors.values()) and agreed
     rows = [

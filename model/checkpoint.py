@@ -4,6 +4,7 @@ A local folder, a Hugging Face id, `random:tiny` or `random:4b`. Only safetensor
 read; no code of a checkpoint is ever run.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,11 +74,10 @@ def load_model(
 
 def _folder(name: str) -> Path:
     """A local folder as it is; a Hugging Face id downloaded (or found in its cache)."""
-    folder = Path(name).expanduser()
-    if name and folder.is_dir():
-        return folder
+    if name and os.path.isdir(os.path.expanduser(name)):
+        return Path(name).expanduser()
     looks_like_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-    if not looks_like_id or folder.exists():
+    if not looks_like_id or os.path.exists(name):
         raise CheckpointError(
             f"no model folder at {name!r}: give a folder, a Hugging Face id like "
             "hustvl/InfiniteVL-LongSFT, random:tiny or random:4b"

@@ -6,7 +6,7 @@ Frozen, checked once, and the only place that knows the file's key names and def
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -34,6 +34,19 @@ class VisionConfig:
     merge_size: int = 2
     temporal_patch_size: int = 2
     tokens_per_second: int = 2
+
+    def __post_init__(self) -> None:
+        _at_least_one(self)
+        if self.hidden_size % (4 * self.num_heads):
+            raise ConfigError(
+                f"vision_config.hidden_size {self.hidden_size} is not a multiple of four times "
+                f"num_heads {self.num_heads}"
+            )
+        if self.window_size < self.cell_size:
+            raise ConfigError(
+                f"vision_config.window_size {self.window_size} is less than one token's "
+                f"{self.cell_size} pixels"
+            )
 
     @property
     def cell_size(self) -> int:
@@ -75,9 +88,7 @@ class InfiniteVLConfig:
     vision_end_token_id: int = 151653
 
     def __post_init__(self) -> None:
-        for key in ("num_attention_heads", "num_key_value_heads", "sliding_window", "conv_size"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"{key} must be at least 1")
+        _at_least_one(self)
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
@@ -114,28 +125,28 @@ class InfiniteVLConfig:
             raise ConfigError(
                 f"model_type is {raw.get('model_type')!r}, this program runs {MODEL_TYPE!r}"
             )
-        text = {**raw, **raw.get("text_config", {})}
+        text = {**raw, **_mapping(raw, "text_config")}
         num_layers = _integer(text, "num_hidden_layers")
+        layer_types = _layer_types(text.get("layer_types"), num_layers)
         linear_heads = _integer(text, "num_linear_heads", 16)
         linear_dim = _integer(text, "linear_head_dim", 128)
-        expand_v = text.get("expand_v", 2)
         _refuse_unsupported(text, linear_heads)
         return cls(
             vision=_vision_config(raw),
             vocab_size=_integer(text, "vocab_size"),
             hidden_size=_integer(text, "hidden_size"),
             intermediate_size=_integer(text, "intermediate_size"),
-            layer_types=_layer_types(text.get("layer_types"), num_layers),
+            layer_types=layer_types,
             num_attention_heads=_integer(text, "num_attention_heads"),
             num_key_value_heads=_integer(text, "num_key_value_heads"),
             mrope_section=_mrope_section(text),
-            sliding_window=_integer(text, "sliding_window"),
+            sliding_window=_sliding_window(text, layer_types),
             num_linear_heads=linear_heads,
             linear_head_dim=linear_dim,
-            linear_value_dim=int(linear_dim * expand_v),
-            rope_theta=float(text.get("rope_theta", 1e6)),
-            rms_norm_eps=float(text.get("rms_norm_eps", 1e-6)),
-            linear_norm_eps=float(text.get("norm_eps", 1e-5)),
+            linear_value_dim=int(linear_dim * _number(text, "expand_v", 2.0)),
+            rope_theta=_number(text, "rope_theta", 1e6),
+            rms_norm_eps=_number(text, "rms_norm_eps", 1e-6),
+            linear_norm_eps=_number(text, "norm_eps", 1e-5),
             conv_size=_integer(text, "conv_size", 4),
             max_position_embeddings=_integer(text, "max_position_embeddings", 128_000),
             vision_start_token_id=_integer(raw, "vision_start_token_id", 151652),
@@ -159,6 +170,34 @@ class InfiniteVLConfig:
             raise ConfigError(f"{path}: {error}") from error
 
 
+def _at_least_one(config: "VisionConfig | InfiniteVLConfig") -> None:
+    """Sizes and counts of 0 describe nothing."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if type(value) is int and value < 1 and not field.name.endswith(("_id", "depth")):
+            raise ConfigError(f"{field.name} must be at least 1")
+
+
+def _number(raw: Mapping[str, Any], key: str, default: float) -> float:
+    value = raw.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigError(f"{key} must be a number above 0, not {value!r}")
+    return float(value)
+
+
+def _mapping(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = raw.get(key, {})
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{key} must be an object, not {value!r}")
+    return value
+
+
+def _integers(value: object, key: str) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple) or any(type(i) is not int or i < 0 for i in value):
+        raise ConfigError(f"{key} must be a list of whole numbers, not {value!r}")
+    return tuple(value)
+
+
 def _integer(raw: Mapping[str, Any], key: str, default: int | None = None) -> int:
     value = raw.get(key, default)
     if value is None:
@@ -178,7 +217,9 @@ def _vision_config(raw: Mapping[str, Any]) -> VisionConfig:
         intermediate_size=_integer(vision, "intermediate_size"),
         num_heads=_integer(vision, "num_heads"),
         out_hidden_size=_integer(vision, "out_hidden_size"),
-        full_attention_blocks=tuple(vision.get("fullatt_block_indexes", (7, 15, 23, 31))),
+        full_attention_blocks=_integers(
+            vision.get("fullatt_block_indexes", (7, 15, 23, 31)), "fullatt_block_indexes"
+        ),
         window_size=_integer(vision, "window_size", 112),
         patch_size=_integer(vision, "patch_size", 14),
         merge_size=_integer(vision, "spatial_merge_size", 2),
@@ -201,10 +242,19 @@ def _layer_types(given: object, num_layers: int) -> tuple[LayerType, ...]:
     return cast(tuple[LayerType, ...], tuple(given))
 
 
+def _sliding_window(text: Mapping[str, Any], layer_types: tuple[LayerType, ...]) -> int:
+    """The window; asked for only if a layer has one."""
+    if "sliding_attention" not in layer_types:
+        return 1
+    if text.get("use_sliding_window", True) is not True:
+        raise ConfigError("use_sliding_window must be true where layer_types has sliding_attention")
+    return _integer(text, "sliding_window")
+
+
 def _mrope_section(text: Mapping[str, Any]) -> tuple[int, int, int]:
-    scaling = text.get("rope_scaling") or {}
-    section = scaling.get("mrope_section")
-    if not isinstance(section, list) or len(section) != 3:
+    scaling = _mapping(text, "rope_scaling")
+    section = _integers(scaling.get("mrope_section"), "rope_scaling.mrope_section")
+    if len(section) != 3:
         raise ConfigError("rope_scaling.mrope_section must hold three whole numbers")
     rope_type = scaling.get("rope_type", scaling.get("type", "default"))
     if rope_type not in ("default", "mrope"):
@@ -213,9 +263,8 @@ def _mrope_section(text: Mapping[str, Any]) -> tuple[int, int, int]:
 
 
 def _refuse_unsupported(text: Mapping[str, Any], linear_heads: int) -> None:
-    expected = {
+    expected: dict[str, object] = {
         "tie_word_embeddings": True,
-        "use_sliding_window": True,
         "hidden_act": "silu",
         "num_linear_key_value_heads": linear_heads,
         "use_gate": True,

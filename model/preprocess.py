@@ -13,7 +13,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def fit_grid(height: int, width: int, max_tokens: int) -> tuple[int, int]:
-    """Rows and columns of merged tokens for a picture: as many as allowed, at its aspect ratio.
+    """Rows and columns of merged tokens for a picture: near the limit, near its aspect ratio.
 
     Args:
         height, width: of the picture, in pixels.

@@ -47,10 +47,6 @@ class ChatTokenizer:
         """
         if not isinstance(tokenizer.decoder, decoders.ByteLevel):
             raise TokenizerError("the tokenizer is not byte-level")
-        if tokenizer.get_vocab_size() > vocab_size:
-            raise TokenizerError(
-                f"the tokenizer has {tokenizer.get_vocab_size()} tokens, the model {vocab_size}"
-            )
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
         self._token_bytes = _token_bytes(tokenizer, vocab_size)
@@ -143,10 +139,15 @@ def _token_bytes(tokenizer: Tokenizer, vocab_size: int) -> list[bytes]:
     added = tokenizer.get_added_tokens_decoder()
     table = [b""] * vocab_size
     for token, token_id in tokenizer.get_vocab().items():
+        if token_id >= vocab_size:
+            raise TokenizerError(f"{token!r} has id {token_id}, the model has {vocab_size} tokens")
         if token_id in added:
             table[token_id] = b"" if added[token_id].special else token.encode()
         else:
-            table[token_id] = bytes(byte_of[character] for character in token)
+            try:
+                table[token_id] = bytes(byte_of[character] for character in token)
+            except KeyError:
+                raise TokenizerError(f"the token {token!r} is not byte-level") from None
     return table
 
 

@@ -58,12 +58,12 @@ class VisionAttention(nn.Module):
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor, grid: VisionGrid, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, grid: VisionGrid) -> Tensor:
         """x [B, P, hidden] in window order -> the same shape."""
         B, P, _ = x.shape
         H, D = self.num_heads, self.head_dim
         qkv = self.qkv(x).view(B, P, 3 * H, D)
-        q, k = rotate(qkv[:, :, : 2 * H], cos, sin).split(H, 2)
+        q, k = rotate(qkv[:, :, : 2 * H], grid.cos, grid.sin).split(H, 2)
         v = qkv[:, :, 2 * H :]
         if self.whole_frame:
             o = _attend(q, k, v, None)
@@ -96,8 +96,8 @@ class VisionBlock(nn.Module):
         # Zero columns added to the MLP change nothing and keep its products on fast kernels.
         self.mlp = GatedMLP(config.hidden_size, config.padded_intermediate_size, bias=True)
 
-    def forward(self, x: Tensor, grid: VisionGrid, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x), grid, cos, sin)
+    def forward(self, x: Tensor, grid: VisionGrid) -> Tensor:
+        x = x + self.attn(self.norm1(x), grid)
         return x + self.mlp(self.norm2(x))
 
 
@@ -142,5 +142,5 @@ class VisionTower(nn.Module):
         """
         x = self.patch_embed(patches[:, grid.patch_order])
         for block in self.blocks:
-            x = block(x, grid, grid.cos, grid.sin)
+            x = block(x, grid)
         return self.merger(x)[:, grid.token_order]

@@ -20,7 +20,6 @@ class VisionGrid:
     """Index tensors and rotation tables of one frame size.
 
     Attributes:
-        rows, columns: of merged tokens.
         patch_order: [P] int64, the merged-order patch that stands at each place of window order.
         token_order: [P / 4] int64, the window-order token at each place of row-major order.
         cos, sin: [P, 1, head_dim] fp32, in window order.
@@ -30,8 +29,6 @@ class VisionGrid:
         patch_places: [P] int64, each patch's place among the N * L; None likewise.
     """
 
-    rows: int
-    columns: int
     patch_order: Tensor
     token_order: Tensor
     cos: Tensor
@@ -40,10 +37,6 @@ class VisionGrid:
     window_patches: Tensor | None
     window_mask: Tensor | None
     patch_places: Tensor | None
-
-    @property
-    def num_tokens(self) -> int:
-        return self.rows * self.columns
 
     @classmethod
     def build(
@@ -71,8 +64,6 @@ class VisionGrid:
         length = side * side * unit
         patches, mask, places = _windows(window[order], unit, length)
         return cls(
-            rows=rows,
-            columns=columns,
             patch_order=patch_order,
             token_order=torch.argsort(order),
             cos=angles.cos().float().unsqueeze(1),

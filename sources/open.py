@@ -28,8 +28,9 @@ def open_source(
 
     `loop` makes what has an end start again; live sources ignore it. Raises SourceOpenError.
     """
-    if re.fullmatch(r"[0-9]{1,4}", uri):
-        return CameraSource(int(uri), clock=clock)
+    camera = re.fullmatch(r"(?:/dev/video)?([0-9]{1,4})", uri)
+    if camera is not None:
+        return CameraSource(int(camera[1]), clock=clock)
     if uri == "synthetic" or uri.startswith(("synthetic:", "synthetic#")):
         return SyntheticSource(uri, loop=loop, clock=clock)
     scheme, has_scheme, path = uri.partition("://")

@@ -76,10 +76,6 @@ class Answers:
         self._under_way: list[Answer] = []
         self._dialogues = Dialogues()
 
-    @property
-    def num_open(self) -> int:
-        return len(self._waiting) + len(self._under_way)
-
     def add(self, question: Question) -> None:
         """Queue an accepted question."""
         self._waiting.append(question)
@@ -186,7 +182,9 @@ class Answers:
                 self._append(batch[one], ids[one], None if lengths is None else lengths[one])
             return
         for answer, row in zip(batch, logits, strict=True):
-            if not answer.prompt:
+            if not row.isfinite().all():
+                self._finish(answer, AnswerStatus.FAILED, "the model's output is not a number")
+            elif not answer.prompt:
                 self._take_token(answer, sample(row, answer.question.sampling, answer.generator))
 
     def _take_token(self, answer: Answer, token_id: int) -> None:
@@ -222,7 +220,7 @@ class Answers:
         self._under_way.remove(answer)
         self._free_slots.append(answer.slot)
         question, view, text = answer.question, answer.view, "".join(answer.deltas)
-        if status in (AnswerStatus.COMPLETED, AnswerStatus.INCOMPLETE):
+        if text and status in (AnswerStatus.COMPLETED, AnswerStatus.INCOMPLETE):
             self._dialogues.add(question.stream, question.asker, question.text, text)
         self._publish(
             replace(

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stream.answers import StreamView
-from stream.buffer import FrameBuffer
-from stream.events import Event
+from stream.buffer import FrameBuffer, ScheduledFrame
+from stream.events import DropReason, Event, FrameDropped
 from stream.question import Question
 
 Publish = Callable[[Event], None]
@@ -30,6 +30,11 @@ class Stream:
     @property
     def open(self) -> bool:
         return not self.closing and self.failure is None
+
+    def drop(self, scheduled: ScheduledFrame, reason: DropReason) -> None:
+        """Say that a frame of this stream will not be processed."""
+        frame = scheduled.frame
+        self.publish(FrameDropped(self.name, frame.seq, scheduled.tick, frame.pts_s, reason))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,26 +10,22 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 
 import torch
 
 from model.checkpoint import LoadedModel
-from model.preprocess import fit_grid
-from model.state import ContextFullError
-from stream.answers import Answers, StreamView, unstarted
-from stream.buffer import FrameBuffer, ScheduledFrame
+from stream.answers import Answers, unstarted
+from stream.buffer import FrameBuffer
 from stream.commands import CancelQuestion, CloseStream, Command, OpenStream, Publish, Stream
 from stream.events import (
     AnswerDone,
     AnswerStatus,
     DropReason,
     Event,
-    FrameDone,
-    FrameDropped,
     SourceCondition,
     SourceState,
 )
+from stream.frames import Frames
 from stream.question import Question, QuestionRefusedError
 
 
@@ -53,9 +49,6 @@ class EngineConfig:
     max_context: int | None = None
 
 
-Due = tuple[Stream, ScheduledFrame]
-
-
 class Engine:
     """Serves any number of streams and questions with one model.
 
@@ -76,6 +69,7 @@ class Engine:
         slots = list(range(1, self.pool.num_slots + 1))
         self._stream_slots = slots[: config.max_streams]
         answer_slots = slots[config.max_streams :]
+        self._frames = Frames(model.vlm, self.pool, config.frame_tokens, config.grid, clock)
         self._answers = Answers(model, self.pool, answer_slots, self._publish_answer, clock)
         self._streams: dict[str, Stream] = {}  # names that are taken; guarded by the lock
         self._watched: dict[str, Stream] = {}  # streams that were begun; `step`'s alone
@@ -173,6 +167,21 @@ class Engine:
         finally:
             self._shut_down(reason, status)
 
+    @torch.inference_mode()
+    def warm_up(self, height: int, width: int) -> None:
+        """Before anything is due: one picture of this size, a prompt and a token, then forgotten.
+
+        What a device compiles or allocates at first use is then there when the first frame comes.
+        """
+        slot, device = self.pool.num_slots, self._vlm.device
+        self._vlm.start_stream(slot, self.pool)
+        picture = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+        self._frames.append(picture, [0.0], [slot])
+        for length in (min(8, self.pool.max_append), 1):
+            ids = torch.zeros(1, length, dtype=torch.int64, device=device)
+            self._vlm.append_text(ids, torch.tensor([slot], device=device), self.pool)
+        self.pool.reset(slot)
+
     def close(self) -> None:
         """Let `run` return soon; idempotent."""
         with self._changed:
@@ -186,7 +195,8 @@ class Engine:
             self._obey(self._inbox.popleft())
         streams = list(self._watched.values())
         due = [(s, frame) for s in streams if s.open and (frame := s.buffer.take()) is not None]
-        self._serve_frames(due)
+        for stream, reason in self._frames.serve(due):
+            self._fail_stream(stream, reason)
         views = {s.name: s.view for s in streams if s.view is not None}
         return self._answers.step(views) or bool(due)
 
@@ -212,75 +222,6 @@ class Engine:
             case CancelQuestion(name, question_id):
                 self._answers.cancel(name, question_id, "cancelled by the asker")
 
-    def _serve_frames(self, due: list[Due]) -> None:
-        """Let each stream see its frame; every frame ends as done or dropped."""
-        batches = deque(_same_shape(due))
-        while batches:
-            batch = batches.popleft()
-            try:
-                self._append_frames(batch)
-            except ContextFullError as error:
-                if len(batch) > 1:
-                    # Nothing was changed: find out which of them is full.
-                    batches.extendleft([one] for one in batch)
-                    continue
-                stream, scheduled = batch[0]
-                self._drop(stream, scheduled, DropReason.FAILED)
-                self._fail_stream(stream, str(error))
-            except Exception:
-                for stream, scheduled in chain(batch, *batches):
-                    self._drop(stream, scheduled, DropReason.FAILED)
-                raise
-
-    def _append_frames(self, batch: list[Due]) -> None:
-        """Let streams see one frame each; all pictures have one shape."""
-        taken_s = last_s = self._clock()
-        stages: dict[str, float] = {}
-
-        def mark(stage: str) -> None:
-            nonlocal last_s
-            if self._vlm.device.type == "cuda":
-                torch.cuda.synchronize()
-            now_s = self._clock()
-            stages[stage], last_s = now_s - last_s, now_s
-
-        device = self._vlm.device
-        frames = [scheduled.frame for _, scheduled in batch]
-        height, width = frames[0].image.shape[:2]
-        grid = self._config.grid or fit_grid(height, width, self._config.frame_tokens)
-        images = torch.stack([torch.from_numpy(frame.image) for frame in frames]).to(device)
-        times_s = torch.tensor([f.pts_s for f in frames], dtype=torch.float64, device=device)
-        slots = torch.tensor([stream.slot for stream, _ in batch], device=device)
-        self._vlm.append_frames(images, times_s, slots, self.pool, grid, mark)
-        for stream, scheduled in batch:
-            wait_s = taken_s - scheduled.frame.arrived_s
-            own = {"decode": scheduled.frame.decode_s, "wait": wait_s}
-            self._frame_done(stream, scheduled, last_s, own | stages)
-
-    def _frame_done(
-        self, stream: Stream, scheduled: ScheduledFrame, done_s: float, stages_s: dict[str, float]
-    ) -> None:
-        frame = scheduled.frame
-        stream.view = StreamView(
-            slot=stream.slot,
-            num_frames=1 if stream.view is None else stream.view.num_frames + 1,
-            last_seq=frame.seq,
-            last_pts_s=frame.pts_s,
-            last_arrived_s=frame.arrived_s,
-        )
-        stream.publish(
-            FrameDone(
-                stream=stream.name,
-                seq=frame.seq,
-                tick=scheduled.tick,
-                pts_s=frame.pts_s,
-                due_s=scheduled.due_s,
-                arrived_s=frame.arrived_s,
-                done_s=done_s,
-                stages_s=stages_s,
-            )
-        )
-
     def _fail_stream(self, stream: Stream, reason: str) -> None:
         """Stop watching a stream that cannot go on, and say why; others are not touched."""
         with self._changed:
@@ -292,12 +233,8 @@ class Engine:
         """Account for the frames and questions that a stream leaves behind."""
         stream.buffer.close()
         while (scheduled := stream.buffer.take()) is not None:
-            self._drop(stream, scheduled, DropReason.CLOSED)
+            stream.drop(scheduled, DropReason.CLOSED)
         self._answers.end_stream(stream.name, status, reason)
-
-    def _drop(self, stream: Stream, scheduled: ScheduledFrame, reason: DropReason) -> None:
-        frame = scheduled.frame
-        stream.publish(FrameDropped(stream.name, frame.seq, scheduled.tick, frame.pts_s, reason))
 
     def _shut_down(self, reason: str, status: AnswerStatus) -> None:
         with self._changed:
@@ -325,11 +262,3 @@ class Engine:
         self._inbox.append(command)
         self._awake = True
         self._changed.notify_all()
-
-
-def _same_shape(due: list[Due]) -> list[list[Due]]:
-    """Frames that can be stacked together."""
-    groups: dict[tuple[int, ...], list[Due]] = {}
-    for stream, scheduled in due:
-        groups.setdefault(scheduled.frame.image.shape, []).append((stream, scheduled))
-    return list(groups.values())

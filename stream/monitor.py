@@ -9,7 +9,7 @@ in constant memory.
 from collections import Counter
 from dataclasses import dataclass
 
-from stream.events import Event, FrameAdmitted, FrameDone, FrameDropped
+from stream.events import DropReason, Event, FrameAdmitted, FrameDone, FrameDropped
 from stream.quantiles import Quantiles
 
 ON_TIME_PERIODS = 2
@@ -96,7 +96,8 @@ class Monitor:
             case FrameDropped(tick=tick, reason=reason):
                 self._dropped[reason] += 1
                 self._unscheduled += tick is None
-                if tick is not None and self._fps is not None:
+                # What was still waiting when the stream was closed never came to be late.
+                if tick is not None and self._fps is not None and reason != DropReason.CLOSED:
                     self._latency.add(float("inf"))
                     self._count_tick(tick, on_time=False)
 

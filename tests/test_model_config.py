@@ -66,7 +66,13 @@ def test_a_nested_text_config_is_read() -> None:
         ({"layer_types": ["linear_attention"]}, "layer_types must list 8 layers"),
         ({"layer_types": ["mamba"] * 8}, "layer_types holds 'mamba'"),
         ({"rope_scaling": {"mrope_section": [1, 2, 3]}}, "must add up to half of the head"),
-        ({"rope_scaling": {}}, "rope_scaling.mrope_section must hold three whole numbers"),
+        ({"rope_scaling": {}}, "rope_scaling.mrope_section must be a list of whole numbers"),
+        ({"rope_scaling": {"mrope_section": [8]}}, "must hold three whole numbers"),
+        ({"rope_scaling": "yes"}, "rope_scaling must be an object, not 'yes'"),
+        ({"text_config": None}, "text_config must be an object"),
+        ({"rope_theta": None}, "rope_theta must be a number above 0, not None"),
+        ({"expand_v": "2"}, "expand_v must be a number above 0, not '2'"),
+        ({"expand_v": -1}, "expand_v must be a number above 0, not -1"),
         (
             {"rope_scaling": {"mrope_section": [2, 3, 3], "rope_type": "yarn"}},
             "rope_scaling.rope_type 'yarn' is not supported",
@@ -74,7 +80,7 @@ def test_a_nested_text_config_is_read() -> None:
         ({"vision_config": None}, "the key 'vision_config' is missing"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings is False, this program needs True"),
         ({"num_linear_key_value_heads": 2}, "num_linear_key_value_heads is 2"),
-        ({"use_sliding_window": False}, "use_sliding_window is False"),
+        ({"use_sliding_window": False}, "use_sliding_window must be true where"),
         ({"sliding_window": 0}, "sliding_window must be at least 1"),
         ({"num_attention_heads": 0}, "num_attention_heads must be at least 1"),
     ],
@@ -94,3 +100,28 @@ def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
     file.write_text("[]")
     with pytest.raises(ConfigError, match="must hold a JSON object"):
         InfiniteVLConfig.from_file(file)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_heads": 0}, "num_heads must be at least 1"),
+        ({"num_heads": 3}, "not a multiple of four times num_heads 3"),
+        ({"window_size": 10}, "window_size 10 is less than one token's 28 pixels"),
+        ({"fullatt_block_indexes": 3}, "fullatt_block_indexes must be a list of whole numbers"),
+        ({"tokens_per_second": 0}, "tokens_per_second must be at least 1"),
+        ({"patch_size": 0}, "patch_size must be at least 1"),
+    ],
+)
+def test_a_wrong_vision_key_is_named(changes: dict[str, Any], message: str) -> None:
+    """The tower's keys are checked like the decoder's."""
+    given = raw()
+    with pytest.raises(ConfigError, match=message):
+        InfiniteVLConfig.from_dict(given | {"vision_config": given["vision_config"] | changes})
+
+
+def test_a_model_without_sliding_layers_needs_no_window() -> None:
+    """The window's keys are asked for only where a layer has one."""
+    given = raw(layer_types=["full_attention", "linear_attention"] * 4, use_sliding_window=False)
+    del given["sliding_window"]
+    assert InfiniteVLConfig.from_dict(given).has_full_attention

@@ -1,5 +1,7 @@
 """The vision tower on frames of any size."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -30,7 +32,7 @@ def test_windows_hold_the_patches_of_their_square(size: tuple[int, int]) -> None
     block = tower.blocks[0].attn
     assert isinstance(block, VisionAttention) and not block.whole_frame
     x = torch.randn(2, rows * columns * 4, config.hidden_size)
-    got = block(x, grid, grid.cos, grid.sin)
+    got = block(x, grid)
 
     place = torch.empty(rows, columns, dtype=torch.long)
     place.view(-1)[torch.argsort(grid.token_order)] = torch.arange(rows * columns)
@@ -41,7 +43,8 @@ def test_windows_hold_the_patches_of_their_square(size: tuple[int, int]) -> None
             patches = (tokens[:, None] * 4 + torch.arange(4)).flatten()
             one = VisionAttention(config, whole_frame=True)
             one.load_state_dict(block.state_dict())
-            part = one(x[:, patches], grid, grid.cos[patches], grid.sin[patches])
+            turned = replace(grid, cos=grid.cos[patches], sin=grid.sin[patches])
+            part = one(x[:, patches], turned)
             assert_close(f"window {r},{c}", part, got[:, patches], 1e-5)
             covered += len(patches)
     assert covered == x.shape[1]

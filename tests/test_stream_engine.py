@@ -241,3 +241,16 @@ def test_engine_on_a_thread_wakes_for_frames_questions_and_close() -> None:
 
 def _question(hand: HandEngine, number: int) -> Question:
     return Question(number, "a", str(number), "?", hand.clock(), None, SamplingParams(2))
+
+
+def test_warming_up_leaves_no_trace() -> None:
+    """After a warm-up every slot is as new, and a stream sees what it would have seen without."""
+    warm, cold = HandEngine("a"), HandEngine("a")
+    before = [tensor.clone() for tensor in warm.engine.pool.tensors()]
+    warm.engine.warm_up(56, 56)
+    after = warm.engine.pool.tensors()
+    assert all(torch.equal(a[1:], b[1:]) for a, b in zip(before, after, strict=True))
+    for hand in (warm, cold):
+        hand.see("a", 3)
+    tensors = zip(warm.engine.pool.tensors(), cold.engine.pool.tensors(), strict=True)
+    assert all(torch.equal(a[1:], b[1:]) for a, b in tensors)

@@ -168,7 +168,7 @@ def test_frame_that_cannot_be_brought_to_the_device_is_accounted_for(
     """Running out of memory before the model is reached drops the frame as failed, too."""
     hand = HandEngine("a")
     hand.frame()
-    monkeypatch.setattr("stream.engine.fit_grid", fail_with(RuntimeError("out of memory")))
+    monkeypatch.setattr("stream.frames.fit_grid", fail_with(RuntimeError("out of memory")))
     with running(hand.engine) as thread:
         thread.join(10.0)
     assert [e.reason for e in hand.events["a"].of(FrameDropped)] == [DropReason.FAILED]
@@ -217,3 +217,27 @@ def test_commands_that_come_while_the_engine_shuts_down_do_no_harm() -> None:
     hand.engine.close()
     hand.engine.run()
     assert ids[0] in hand.events["a"].ends() and ids[1] in hand.events["b"].ends()
+
+
+def test_output_that_is_not_a_number_fails_its_answer_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slot gone bad ends its own question as failed; the other is answered, frames go on."""
+    hand = HandEngine("a", max_answers=2)
+    hand.see("a", 2)
+    bad, good = hand.ask(max_tokens=3, temperature=1.0), hand.ask(max_tokens=3, temperature=1.0)
+    vlm = hand.engine._vlm
+    append_text = vlm.append_text
+
+    def spoilt(*args: Any) -> torch.Tensor:
+        logits = append_text(*args)
+        if len(logits) == 2:
+            logits[0] = float("nan")
+        return logits
+
+    monkeypatch.setattr(vlm, "append_text", spoilt)
+    hand.see("a", 100)
+    ends = hand.events["a"].ends()
+    assert ends[bad].status is AnswerStatus.FAILED and "not a number" in ends[bad].reason
+    assert ends[good].status is not AnswerStatus.FAILED and ends[good].num_tokens > 0
+    assert len(hand.events["a"].of(FrameDone)) == 102

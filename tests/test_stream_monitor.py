@@ -206,3 +206,15 @@ def test_memory_is_constant_over_a_long_stream() -> None:
     report = monitor.report()
     assert report.due == 100_000
     assert report.worst_window == pytest.approx(0.988, abs=0.003)
+
+
+def test_frames_that_waited_when_the_stream_was_closed_are_not_late() -> None:
+    """Closing a stream that kept up does not turn its verdict."""
+    monitor = Monitor(FPS)
+    watch(monitor, range(75))
+    for tick in (75, 76):
+        admit(monitor, tick)
+        drop(monitor, tick, DropReason.CLOSED)
+    report = monitor.report()
+    assert (report.due, report.on_time_ratio, report.holds) == (75, 1.0, True)
+    assert report.read == report.processed + sum(report.dropped.values()) == 77

@@ -23,7 +23,7 @@ from stream.events import (
 from stream.question import QuestionRefusedError, SamplingParams
 from stream.session import StreamConfig, StreamSession
 from tests.stream_helpers import FRAME_TOKENS, PATIENCE_S, loaded, running, scripted
-from ui.terminal import Terminal
+from ui.terminal import MAX_UNSHOWN, Terminal
 
 
 def refuse(_: str) -> None:
@@ -195,6 +195,7 @@ def test_hostile_text_is_harmless_while_it_comes(
         SourceState("stream", SourceCondition.LIVE, "reading \x1b]0;owned\x07", 0.0),
     ):
         terminal._on_event(event)
+    terminal._show_events()
     terminal._console.print(terminal._display())
     assert "\x1b]0" not in screen.getvalue() and "\x07" not in screen.getvalue()
     assert "reading  ]0;owned" in screen.getvalue()
@@ -254,3 +255,20 @@ def test_reader_of_the_output_that_goes_away_ends_the_run(
     terminal.run(threading.Event())
     assert session.wait(PATIENCE_S)
     assert len([e for e in heard if isinstance(e, FrameDone)]) == 5
+
+
+def test_output_that_nobody_reads_does_not_stop_watching(
+    session: StreamSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hearing of an event prints nothing; past the bound frames are counted, answers kept."""
+    terminal = make(session, json_lines=True)
+    printed: list[str] = []
+    monkeypatch.setattr(terminal, "_print_line", printed.append)
+    done = FrameDone("stream", 0, 0, 0.0, None, 0.0, 0.0, {})
+    for _ in range(MAX_UNSHOWN + 5):
+        terminal._on_event(done)
+    terminal._on_event(QuestionAccepted("stream", 1, "local", "q"))
+    assert printed == []
+    terminal._show_events()
+    assert len(printed) == MAX_UNSHOWN + 1 and "QuestionAccepted" in printed[-1]
+    assert terminal._extra()["events_not_shown"] == 5

@@ -72,9 +72,9 @@ def shown(renderable: RenderableType) -> str:
 
 
 def test_durations_and_shares() -> None:
-    """Milliseconds and per cent to a tenth, a dash for nothing, a word for infinity."""
+    """Milliseconds to a tenth, per cent rounded down to one, a dash for nothing, a word for inf."""
     assert [milliseconds(s) for s in (0.01234, None, math.inf)] == ["12.3 ms", "-", "dropped"]
-    assert [percent(r) for r in (0.98765, 1.0, None)] == ["98.8 %", "100.0 %", "-"]
+    assert [percent(r) for r in (0.98999, 1.0, None)] == ["98.9 %", "100.0 %", "-"]
 
 
 def test_drops_are_named_by_reason() -> None:

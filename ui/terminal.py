@@ -5,8 +5,10 @@ plain lines where there is none, JSON lines on demand.
 """
 
 import os
+import queue
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -15,7 +17,16 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from stream.events import AnswerDelta, AnswerDone, Event, QuestionAccepted, SourceState
+from stream.events import (
+    AnswerDelta,
+    AnswerDone,
+    Event,
+    FrameAdmitted,
+    FrameDone,
+    FrameDropped,
+    QuestionAccepted,
+    SourceState,
+)
 from stream.question import QuestionRefusedError
 from stream.session import StreamSession
 from ui.json_lines import event_line, report_line
@@ -33,6 +44,9 @@ from ui.words import (
 POLL_S = 0.25
 PLAIN_STATUS_EVERY_S = 5.0
 MAX_SUMMARY_ANSWERS = 1000
+# When nobody reads what is printed, frames are counted instead; answers are always kept.
+MAX_UNSHOWN = 10_000
+FRAME_EVENTS = (FrameAdmitted, FrameDone, FrameDropped)
 
 
 class Terminal:
@@ -65,6 +79,8 @@ class Terminal:
         self._under_way: dict[int, tuple[str, str]] = {}
         self._editor: LineEditor | None = None
         self._said_once = ""
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._not_shown = 0
         self._unread = threading.Event()  # whoever read our output has gone
         session.subscribe(self._on_event)
 
@@ -80,23 +96,23 @@ class Terminal:
             if self._console.is_terminal and not self._json:
                 live = Live(console=self._console, auto_refresh=False, transient=True)
                 stack.enter_context(live)
-            polls = 0
+            polls, next_poll_s = 0, time.monotonic() + POLL_S
             while not stopped.is_set() and not self._unread.is_set():
-                ended = self._session.wait(POLL_S)
-                if ended and not self._interactive:
-                    return
-                if ended:
+                self._show_events(timeout_s=POLL_S)
+                if self._session.wait(0.0):
+                    if not self._interactive:
+                        return
                     self._say_once("The stream has ended: ask on, or press Ctrl-C for the summary.")
-                    stopped.wait(POLL_S)
-                polls += 1
-                self._poll(polls)
-                if live is not None:
-                    # Made here, outside of the display's lock: the session's is taken for it, and
-                    # a listener, which has the session's, waits for the display's to print.
-                    live.update(self._display(), refresh=True)
+                if time.monotonic() >= next_poll_s:
+                    next_poll_s = time.monotonic() + POLL_S
+                    polls += 1
+                    self._poll(polls)
+                    if live is not None:
+                        live.update(self._display(), refresh=True)
 
     def summary(self) -> None:
-        """Print the verdict, latencies by stage, every question, and memory."""
+        """Print what is left to say, the verdict, latencies, every question, and memory."""
+        self._show_events()
         report = self._session.report()
         memory = psutil.Process().memory_info().rss
         if self._json:
@@ -120,6 +136,24 @@ class Terminal:
         self._console.print(verdict(report), style=colour)
 
     def _on_event(self, event: Event) -> None:
+        """Keep an event for this terminal's own thread: printing may wait, watching may not."""
+        if self._events.qsize() >= MAX_UNSHOWN and isinstance(event, FRAME_EVENTS):
+            self._not_shown += 1
+        else:
+            self._events.put(event)
+
+    def _show_events(self, timeout_s: float = 0.0) -> None:
+        """Show all events there are, waiting for the first if there is none."""
+        try:
+            self._show(
+                self._events.get(timeout=timeout_s) if timeout_s else self._events.get(False)
+            )
+            while True:
+                self._show(self._events.get(False))
+        except queue.Empty:
+            return
+
+    def _show(self, event: Event) -> None:
         if self._json:
             self._print_line(event_line(event))
         match event:
@@ -177,6 +211,7 @@ class Terminal:
         return {
             "state_bytes": self._state_bytes(),
             "open_questions": self._session.open_questions,
+            "events_not_shown": self._not_shown,
         }
 
     def _status(self) -> Text:
