@@ -24,6 +24,8 @@ from training.world_scene import Scene, stack_scenes
 IGNORED = -100
 # What is slowest to learn is asked more often.
 HARD = {"number": 3.0, "direction": 3.0, "word": 2.0, "before": 2.0, "after": 2.0, "distinct": 2.0}
+# Most moments suit only some families.
+TRIES = 8
 # A stream may be asked about at any moment of a long life: its time axis starts anywhere.
 MAX_OFFSET_S = 20_000
 
@@ -156,11 +158,12 @@ class Streams(IterableDataset[Batch]):
     ) -> tuple[list[int], list[int]] | None:
         memory = rng.random() < self._phase.memory_share
         families = FAMILIES["memory" if memory else "perception"]
-        family = rng.choices(families, [HARD.get(name, 1.0) for name in families])[0]
-        qa = ask(world, rng, family, "train")
-        if qa is None:
-            return None
-        return encode_pair(tokenizer, qa.question, qa.answer, self._length)
+        weights = [HARD.get(name, 1.0) for name in families]
+        for family in rng.choices(families, weights, k=TRIES):
+            qa = ask(world, rng, family, "train")
+            if qa is not None:
+                return encode_pair(tokenizer, qa.question, qa.answer, self._length)
+        return None
 
 
 def loader(
