@@ -19,6 +19,7 @@ from benchmarks.by_hand import STREAM, HandDriven, load
 from benchmarks.report import show
 from model.checkpoint import DEFAULT_MODEL
 from run_stream import default_threads
+from stream.dialogues import MAX_TURNS
 from stream.question import Question, SamplingParams
 from ui.words import megabytes
 
@@ -53,8 +54,8 @@ def main(argv: list[str] | None = None) -> int:
         if number == 1 or number % QUESTION_EVERY == 0:
             ask(hand, number)
         hand.engine.step()
-        while number == 1 and not hand.answers:  # warm up: what is first used stays in memory
-            hand.engine.step()
+        if number == 1:
+            warm_up(hand)
         if number in marks:
             resident[number] = resident_bytes()
             before = before or addresses(hand)
@@ -77,6 +78,16 @@ def main(argv: list[str] | None = None) -> int:
     print(f"Resident memory grew by {growth / 1e6:.2f} MB from frame {FIRST} to {args.frames}.")
     show(f"Memory of {args.model}", ["frame", "state", "process"], rows, result)
     return 0 if constant else 1
+
+
+def warm_up(hand: HandDriven) -> None:
+    """Ask until the asker's dialogue is as long as it gets: what is first used stays resident."""
+    for number in range(2 * MAX_TURNS):
+        while hand.engine.step():
+            pass
+        ask(hand, -number)
+    while hand.engine.step():
+        pass
 
 
 def ask(hand: HandDriven, number: int) -> None:
