@@ -228,12 +228,14 @@ def _vision_config(raw: Mapping[str, Any]) -> VisionConfig:
     )
 
 
-def _layer_types(given: object, num_layers: int) -> tuple[LayerType, ...]:
+def published_layer_types(num_layers: int) -> tuple[LayerType, ...]:
     """The published default has period 4: one sliding-window layer, then three linear ones."""
+    return tuple("linear_attention" if i % 4 else "sliding_attention" for i in range(num_layers))
+
+
+def _layer_types(given: object, num_layers: int) -> tuple[LayerType, ...]:
     if given is None:
-        return tuple(
-            "linear_attention" if i % 4 else "sliding_attention" for i in range(num_layers)
-        )
+        return published_layer_types(num_layers)
     if not isinstance(given, list) or len(given) != num_layers:
         raise ConfigError(f"layer_types must list {num_layers} layers")
     for layer_type in given:

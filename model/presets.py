@@ -1,6 +1,6 @@
 """Models made from a seed: for trying the program out and for measuring it, never for answers."""
 
-from model.config import InfiniteVLConfig, LayerType, VisionConfig
+from model.config import InfiniteVLConfig, VisionConfig, published_layer_types
 from model.tokenizer import END_OF_TEXT, IM_END, IM_START, VISION_END
 
 SEED = 42
@@ -16,10 +16,6 @@ PUBLISHED_SPECIAL_IDS = {
 TINY_SPECIAL_IDS = {name: 256 + i for i, name in enumerate(PUBLISHED_SPECIAL_IDS)}
 
 
-def _period_four(num_layers: int) -> tuple[LayerType, ...]:
-    return tuple("linear_attention" if i % 4 else "sliding_attention" for i in range(num_layers))
-
-
 PUBLISHED_4B = InfiniteVLConfig(
     vision=VisionConfig(
         depth=32,
@@ -32,7 +28,7 @@ PUBLISHED_4B = InfiniteVLConfig(
     vocab_size=151936,
     hidden_size=2048,
     intermediate_size=11008,
-    layer_types=_period_four(36),
+    layer_types=published_layer_types(36),
     num_attention_heads=16,
     num_key_value_heads=2,
     mrope_section=(16, 24, 24),
@@ -55,7 +51,7 @@ TINY = InfiniteVLConfig(
     vocab_size=1024,
     hidden_size=128,
     intermediate_size=384,
-    layer_types=_period_four(8),
+    layer_types=published_layer_types(8),
     num_attention_heads=4,
     num_key_value_heads=2,
     mrope_section=(4, 6, 6),
