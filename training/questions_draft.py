@@ -16,7 +16,7 @@ NOTHING, NOTHING_YET, NOT_SEEN = "nothing", "nothing yet", "I have not seen one"
 CALM_S = 0.25
 # How often a stream owes yes first, where yes is the rarer.
 _YES_FIRST = {
-    "anything_moving": 0.3, "blinking": 0.9, "did_cut": 0.9, "did_enter": 0.7, "did_leave": 0.7,
+    "anything_moving": 0.3, "blinking": 0.9, "did_cut": 0.9, "did_enter": 0.5, "did_leave": 0.65,
     "just_changed": 0.9, "just_entered": 0.6, "just_left": 0.7,
 }  # fmt: skip
 

@@ -20,48 +20,31 @@ from training.questions_draft import (
 from training.questions_present import anyone_of, two_of, which_of
 from training.world import World
 from training.world_catalogue import with_article
-from training.world_track import Track
+from training.world_track import BLINK_PERIOD_S
 
 _JUST_S = 1.8
-_ALONE_S = 3.5
+_ALONE_S = 2.5
 _LONG_S = 5.0
 
 
-def _is_moving(world: World, track: Track) -> bool:
-    """Plainly moving, for at least two frames by now."""
-    return (
-        world.now - max(track.move_start, 0.0) >= max(0.6, 1.2 / world.fps)
-        and track.move_end - world.now >= 0.0
-        and track.speed() > 0
-        and track.settled(world.now, 0.0)
-    )
-
-
-def _is_still(world: World, track: Track) -> bool:
-    """Plainly at rest, for at least two frames by now."""
-    return world.now - max(track.move_end, track.t_shown, 0.0) >= max(1.0, 2.2 / world.fps)
-
-
 def _direction(world: World, rng: random.Random) -> Draft | None:
-    movers = [track for track in world.tracks() if _is_moving(world, track)]
+    movers = [track for track in world.tracks() if track.is_moving(world.now, world.fps)]
     if movers and rng.random() < 0.8:
         mover = rng.choice(movers)
-        if abs(mover.vx) > abs(mover.vy):
-            answer = "to the right" if mover.vx > 0 else "to the left"
-        else:
-            answer = "down" if mover.vy > 0 else "up"
+        heading = mover.heading()
+        answer = heading if heading in ("up", "down") else f"to the {heading}"
         return Draft(answer, fields={"the": point_at(mover)})
     track = anyone_of(world, rng)
     # Most things are at rest: ask about few of them, or "not moving" becomes the best guess.
-    if track is None or not _is_still(world, track) or rng.random() < 0.94:
+    if track is None or not track.is_still(world.now, world.fps) or rng.random() < 0.94:
         return None
     return Draft("it is not moving", fields={"the": point_at(track)})
 
 
 def _anything_moving(world: World, rng: random.Random) -> Draft | None:
     tracks = world.tracks()
-    yes = any(_is_moving(world, track) for track in tracks)
-    still = is_calm(world) and all(_is_still(world, track) for track in tracks)
+    yes = any(track.is_moving(world.now, world.fps) for track in tracks)
+    still = is_calm(world) and all(track.is_still(world.now, world.fps) for track in tracks)
     if not still and not yes:
         return None
     if still and (not tracks or world.now < 1.5 or _recent(world, "", 1.5)):
@@ -81,7 +64,7 @@ def _blinking(world: World, rng: random.Random) -> Draft | None:
         return None
     if not owes(world, rng, "blinking", yes):
         return None
-    return Draft(yes_or_no(yes), yes_no=True)
+    return Draft(yes_or_no(yes), BLINK_PERIOD_S, yes_no=True)
 
 
 def _faster(world: World, rng: random.Random) -> Draft | None:
@@ -90,9 +73,9 @@ def _faster(world: World, rng: random.Random) -> Draft | None:
         return None
     speeds = []
     for track in pair:
-        if not _is_moving(world, track) and not _is_still(world, track):
+        if not track.is_moving(world.now, world.fps) and not track.is_still(world.now, world.fps):
             return None
-        speeds.append(track.speed() if _is_moving(world, track) else 0.0)
+        speeds.append(track.speed() if track.is_moving(world.now, world.fps) else 0.0)
     if max(speeds) < 0.12 or max(speeds) < 1.8 * min(speeds):
         return None
     return which_of(*pair, speeds[0] > speeds[1])
@@ -108,31 +91,32 @@ def _recent(world: World, sort: str, seconds: float) -> list[str]:
     ]
 
 
-def _fresh(world: World, rng: random.Random, family: str, sort: str) -> str | None:
-    """The only event of a sort there was lately, "" if there was none, None if that is unclear.
+def _fresh(world: World, sort: str) -> tuple[str, float] | None:
+    """The only event of a sort there was lately and its age, ("", ...) if there was none.
 
-    Coming in and leaving at a cut is part of the cut, so it is left out.
+    None if that is unclear. Coming in and leaving at a cut is part of the cut, so it is left out.
     """
     if world.stage.busy or _recent(world, "cut", _ALONE_S) or _recent(world, "blink", _ALONE_S):
         return None
     lately = [e for e in world.history.events if e.sort == sort and e.end > world.now - _LONG_S]
     if not lately:
-        return "" if world.now > _LONG_S + 0.5 else None
+        return ("", _LONG_S) if world.now > _LONG_S + 0.5 else None
     event = lately[-1]
     alone = len(lately) == 1 or lately[-2].end < event.start - _ALONE_S
     age = world.now - event.end
     first_scene = event.end < 1.0
-    return event.text if alone and 0.2 <= age <= _JUST_S and not first_scene else None
+    return (event.text, age) if alone and 0.2 <= age <= _JUST_S and not first_scene else None
 
 
 def _just(world: World, rng: random.Random, family: str, sort: str) -> Draft | None:
-    text = _fresh(world, rng, family, sort)
-    if text is None:
+    fresh = _fresh(world, sort)
+    if fresh is None:
         return None
+    text, age = fresh
     answer = text if sort == "change" else _describe_now(world, text)
     if answer is None or not owes(world, rng, family, text != ""):
         return None
-    return Draft(answer or NOTHING)
+    return Draft(answer or NOTHING, age)
 
 
 def _describe_now(world: World, name: str) -> str | None:
@@ -154,17 +138,17 @@ def _just_left(world: World, rng: random.Random) -> Draft | None:
 def _just_changed(world: World, rng: random.Random) -> Draft | None:
     events = world.history.events
     change = next((e for e in reversed(events) if e.sort == "change"), None)
-    since = world.now - _LONG_S if change is None else change.start - 1.0
+    since = world.now - _LONG_S if change is None else change.start - 0.5
     disturbed = any(e.sort in ("enter", "leave") and e.end > since for e in events)
     growing = any(world.now < track.grow_end for track in world.pictures())
     return None if disturbed or growing else _just(world, rng, "just_changed", "change")
 
 
 def _did(world: World, rng: random.Random, family: str, sort: str) -> Draft | None:
-    text = _fresh(world, rng, family, sort)
-    if text is None or not owes(world, rng, family, text != ""):
+    fresh = _fresh(world, sort)
+    if fresh is None or not owes(world, rng, family, fresh[0] != ""):
         return None
-    return Draft(yes_or_no(text != ""), yes_no=True)
+    return Draft(yes_or_no(fresh[0] != ""), fresh[1], yes_no=True)
 
 
 def _did_enter(world: World, rng: random.Random) -> Draft | None:
@@ -183,7 +167,7 @@ def _did_cut(world: World, rng: random.Random) -> Draft | None:
         return None
     if not owes(world, rng, "did_cut", yes):
         return None
-    return Draft(yes_or_no(yes), yes_no=True)
+    return Draft(yes_or_no(yes), age if yes else _LONG_S, yes_no=True)
 
 
 GOING_ON: dict[str, Asker] = {

@@ -26,6 +26,8 @@ from training.world_catalogue import WORDS, with_article
 from training.world_history import AMBIGUOUS, LastText, Record
 
 _AGES_S = (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60)
+# A moment some seconds ago is felt, not measured: what was there must have been there all around.
+_AGE_MARGIN, _AGE_MARGIN_S = 0.15, 0.5
 _GONE_S = 1.0
 _AFTER_S = 3.0
 _MAX_DISTINCT, _MAX_TIMES = 12, 6
@@ -101,11 +103,11 @@ def _after(world: World, rng: random.Random) -> Draft | None:
 
 def _age(world: World, rng: random.Random) -> tuple[int, tuple[str, ...]] | None:
     """A number of seconds ago at which it is plain what was visible, and what was."""
-    ages = [age for age in _AGES_S if age * 1.06 + 0.5 < world.now]
+    ages = [age for age in _AGES_S if age * (1 + _AGE_MARGIN) + _AGE_MARGIN_S < world.now]
     if not ages:
         return None
     for age in rng.sample(ages, min(len(ages), 4)):
-        margin = 0.5 + 0.06 * age
+        margin = _AGE_MARGIN_S + _AGE_MARGIN * age
         names = world.history.visible_during(world.now - age - margin, world.now - age + margin)
         if names is not None:
             return age, names

@@ -88,6 +88,10 @@ class World:
             values += EMPTY_TEXT if track is None else track.glyphs
         values += _NO_CLASSES
         values += [0.0 if track is None else track.class_id for track in slots[FIRST_PICTURE:]]
+        values += _NO_CLASSES
+        values += [
+            0.0 if track is None else track.motion(t, self.fps) for track in slots[FIRST_PICTURE:]
+        ]
         values += self._view
         shake, phase = self._shake, self._phase
         values.append(self._gain * (1 + 0.02 * math.sin(2.3 * t + phase)))

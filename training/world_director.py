@@ -35,15 +35,17 @@ class Director:
             (self._leave, 1.4),
             (self._move, 5.5 * style.motion_rate),
             (self._text, 2.2 * style.text_rate),
-            (self._resize, 1.0),
-            (self._recolour, 1.8),
-            (self._blink, 0.3),
+            (self._resize, 1.6 * style.change_rate),
+            (self._recolour, 1.8 * style.change_rate),
+            (self._blink, 0.6),
             (self._bump, 0.5 * style.motion_rate),
             (self._hide, 1.0),
-            (self._cut, 0.5 * style.cut_rate),
+            (self._cut, 0.7 * style.cut_rate),
         )
         self._methods = [action for action, _ in self._actions]
-        self._weights = [weight for _, weight in self._actions]
+        # No two worlds are alike: what is rare in one is common in another.
+        temper = style.temper
+        self._weights = [w * self._rng.lognormvariate(0.0, temper) for _, w in self._actions]
 
     def begin(self) -> None:
         """Set the opening scene and start ticking."""

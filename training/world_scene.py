@@ -24,9 +24,13 @@ VIEW_FIELDS = (
     "gain", "softness", "noise", "shift_x", "shift_y",
 )  # fmt: skip
 
+# What a layer does, by number: not plain, at rest, or moving one of four ways.
+MOTIONS = ("unclear", "still", "left", "right", "up", "down")
+
 _TEXTS_AT = LAYERS * len(LAYER_FIELDS)
 _CLASSES_AT = _TEXTS_AT + TEXTS * TEXT_FIELDS
-_VIEW_AT = _CLASSES_AT + LAYERS
+_MOTIONS_AT = _CLASSES_AT + LAYERS
+_VIEW_AT = _MOTIONS_AT + LAYERS
 SCENE_SIZE = _VIEW_AT + len(VIEW_FIELDS)
 
 EMPTY_LAYER = (0.0,) * len(LAYER_FIELDS)
@@ -52,7 +56,12 @@ class Scene:
     @property
     def classes(self) -> NDArray[np.float32]:
         """[LAYERS], 0 for what has no name"""
-        return self.values[_CLASSES_AT:_VIEW_AT]
+        return self.values[_CLASSES_AT:_MOTIONS_AT]
+
+    @property
+    def motions(self) -> NDArray[np.float32]:
+        """[LAYERS], indices into MOTIONS"""
+        return self.values[_MOTIONS_AT:_VIEW_AT]
 
     @property
     def view(self) -> NDArray[np.float32]:
@@ -67,6 +76,7 @@ class SceneBatch:
     layers: torch.Tensor
     texts: torch.Tensor
     classes: torch.Tensor
+    motions: torch.Tensor
     view: torch.Tensor
 
 
@@ -81,6 +91,7 @@ def split_scenes(stacked: torch.Tensor) -> SceneBatch:
     return SceneBatch(
         stacked[:, :_TEXTS_AT].view(B, LAYERS, len(LAYER_FIELDS)),
         stacked[:, _TEXTS_AT:_CLASSES_AT].view(B, TEXTS, TEXT_FIELDS),
-        stacked[:, _CLASSES_AT:_VIEW_AT],
+        stacked[:, _CLASSES_AT:_MOTIONS_AT],
+        stacked[:, _MOTIONS_AT:_VIEW_AT],
         stacked[:, _VIEW_AT:],
     )

@@ -11,8 +11,9 @@ class WorldStyle:
     """A point of the curriculum.
 
     `max_items` pictures at once, `clutter` nameless scraps at most, `photo_share` of the scenes
-    before a photo, `text_rate`, `motion_rate` and `cut_rate` relative to the usual, `pace` seconds
-    between ticks, `cast` different pictures in a world's whole life, `noise` at the most.
+    before a photo, `text_rate`, `motion_rate`, `change_rate` and `cut_rate` relative to the usual,
+    `pace` seconds between ticks, `cast` different pictures in a world's whole life, `noise` at the
+    most, `temper` how much worlds differ in what happens often (0: not at all).
     """
 
     split: Split = "train"
@@ -21,10 +22,12 @@ class WorldStyle:
     photo_share: float = 0.5
     text_rate: float = 1.0
     motion_rate: float = 1.0
+    change_rate: float = 1.0
     cut_rate: float = 1.0
     pace: float = 0.9
     cast: int = 16
     noise: float = 0.06
+    temper: float = 0.6
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_items <= PICTURES:

@@ -8,6 +8,7 @@ and the same moment looks the same in both. A track enters in [t_in, t_shown], l
 import math
 
 from training.world_catalogue import RGB, Kind
+from training.world_scene import MOTIONS
 
 NEVER = math.inf
 # Off for a part of each second: at two frames a second it is never off in two frames in a row.
@@ -109,6 +110,31 @@ class Track:
             self.t_shown + margin <= t < self.t_hide - margin
             and not self.blink_start - margin <= t < self.blink_end + margin
         )
+
+    def is_moving(self, t: float, fps: float) -> bool:
+        """Plainly moving, for at least two frames by now."""
+        return (
+            t - max(self.move_start, 0.0) >= max(0.6, 1.2 / fps)
+            and self.move_end >= t
+            and self.speed() > 0
+            and self.settled(t)
+        )
+
+    def is_still(self, t: float, fps: float) -> bool:
+        """Plainly at rest, for at least two frames by now."""
+        return t - max(self.move_end, self.t_shown, 0.0) >= max(1.0, 2.2 / fps)
+
+    def heading(self) -> str:
+        """The way of the present or last move: left, right, up or down."""
+        if abs(self.vx) > abs(self.vy):
+            return "right" if self.vx > 0 else "left"
+        return "down" if self.vy > 0 else "up"
+
+    def motion(self, t: float, fps: float) -> float:
+        """What it does, as an index into MOTIONS."""
+        if self.is_moving(t, fps):
+            return float(MOTIONS.index(self.heading()))
+        return float(MOTIONS.index("still" if self.is_still(t, fps) else "unclear"))
 
     def layer(self, t: float) -> tuple[float, ...]:
         """The fields of its layer, in the order of LAYER_FIELDS."""
