@@ -51,9 +51,8 @@ def multimodal_rope(
     device = positions.device
     half = sum(section)
     exponent = torch.arange(half, device=device, dtype=torch.float64) / half
-    axis = torch.repeat_interleave(
-        torch.arange(3, device=device), torch.tensor(section, device=device), output_size=half
-    )
+    # No tensor is made from host numbers: that could not be captured in a CUDA graph.
+    axis = torch.cat([torch.full((n,), i, device=device) for i, n in enumerate(section)])
     angles = positions[..., axis].double() * theta**-exponent
     angles = torch.cat([angles, angles], -1)
     return angles.cos().float(), angles.sin().float()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.render import FRAME, GRID, Renderer, load_pack
+from training.render import FRAME, GRID, NO_TEXT, NUM_CHARACTERS, Renderer, load_pack
 from training.world import World, WorldStyle
 from training.world_catalogue import WHITE, load_catalogue, load_index
 from training.world_scene import (
@@ -12,6 +12,7 @@ from training.world_scene import (
     EMPTY_TEXT,
     FIRST_PICTURE,
     LAYERS,
+    MOTIONS,
     TEXTS,
     VIEW_FIELDS,
     WORD_SLOT,
@@ -30,13 +31,17 @@ def renderer() -> Renderer:
 
 
 def scene_of(
-    layers: dict[int, Layer], classes: dict[int, int] | None = None, text: tuple[float, ...] = ()
+    layers: dict[int, Layer],
+    classes: dict[int, int] | None = None,
+    text: tuple[float, ...] = (),
+    motions: dict[int, int] | None = None,
 ) -> Scene:
     values: list[float] = []
     for i in range(LAYERS):
         values += layers.get(i, EMPTY_LAYER)
     values += (text or EMPTY_TEXT) + EMPTY_TEXT * (TEXTS - 1)
     values += [float((classes or {}).get(i, 0)) for i in range(LAYERS)]
+    values += [float((motions or {}).get(i, 0)) for i in range(LAYERS)]
     view = dict.fromkeys(VIEW_FIELDS, 0.0) | {"zoom": 1.0, "gain": 1.0}
     values += [view[name] for name in VIEW_FIELDS]
     return Scene(np.array(values, np.float32))
@@ -51,7 +56,7 @@ def test_a_thing_is_drawn_where_its_scene_says(renderer: Renderer) -> None:
     scenes = [scene_of({FIRST_PICTURE: square(x, y)}, {FIRST_PICTURE: 7}) for x, y in places]
     frames = renderer.render(stack_scenes(scenes)).numpy()
     assert frames.shape == (4, FRAME, FRAME, 3) and frames.dtype == np.uint8
-    labels = renderer.cell_labels(stack_scenes(scenes)).numpy()
+    labels = renderer.labels(stack_scenes(scenes)).classes.numpy()
     assert labels.shape == (4, GRID, GRID)
     for frame, cells, place in zip(frames, labels, places, strict=True):
         # black background: only the square is red
@@ -78,7 +83,7 @@ def test_alpha_composes_and_the_upper_layer_covers_the_lower(renderer: Renderer)
     middle = renderer.render(stacked)[:, FRAME // 2, FRAME // 2].int()
     expected = [[0, 0, 0], [128, 0, 0], [255, 0, 0], [191, 0, 64], [0, 0, 255]]
     assert (middle - torch.tensor(expected)).abs().max() <= 1
-    assert renderer.cell_labels(stacked)[3:, 4, 4].tolist() == [1, 2]
+    assert renderer.labels(stacked).classes[3:, 4, 4].tolist() == [1, 2]
 
 
 def test_a_word_is_set_glyph_by_glyph_in_every_font(renderer: Renderer) -> None:
@@ -118,6 +123,33 @@ def test_scenes_show_pictures_in_front_of_varied_backgrounds(renderer: Renderer)
     flat = frames.flatten(1)
     apart = torch.cdist(flat, flat) / flat.shape[1] ** 0.5
     assert (apart + torch.eye(24) * 1e3).min() > 10
-    labels = renderer.cell_labels(stacked)
+    labels = renderer.labels(stacked).classes
     for scene, cells in zip(scenes, labels, strict=True):
         assert set(cells.unique().tolist()) <= {0, *map(int, scene.classes)}
+
+
+def test_labels_say_what_moves_how_and_spell_texts_over_their_whole_line(
+    renderer: Renderer,
+) -> None:
+    """Also a text with gaps between its letters; the scenes themselves are left as they are."""
+    left = MOTIONS.index("left")
+    characters = load_index()["glyphs"]["characters"]
+    numbers = [characters.index("I")] * 2
+    glyphs = [3 * len(characters) + number for number in numbers]
+    text = (*map(float, glyphs), *EMPTY_TEXT[2:])
+    line = (0.0, 0.5, 0.8, 0.25, 0.0, *WHITE, 1.0)
+    scene = scene_of(
+        {FIRST_PICTURE: square(0.5, 0.25), WORD_SLOT: line},
+        {FIRST_PICTURE: 7, WORD_SLOT: 9},
+        text,
+        {FIRST_PICTURE: left},
+    )
+    stacked = stack_scenes([scene])
+    before = stacked.clone()
+    labels = renderer.labels(stacked)
+    assert torch.equal(stacked, before)
+    assert (labels.motions == left).equal(labels.classes == 7) and (labels.classes == 7).any()
+    spelled = labels.glyphs[labels.classes == 9]
+    assert len(spelled) >= 2
+    assert (spelled == torch.tensor([*numbers, *[NUM_CHARACTERS] * 4])).all()
+    assert (labels.glyphs[labels.classes != 9] == NO_TEXT).all()

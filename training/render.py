@@ -2,13 +2,14 @@
 
     renderer = Renderer(load_pack(), "cuda")
     frames = renderer.render(stack_scenes(scenes).to("cuda"))    # uint8 [B, 224, 224, 3]
-    labels = renderer.cell_labels(stack_scenes(scenes).to("cuda"))      # int64 [B, 8, 8]
+    labels = renderer.labels(stack_scenes(scenes).to("cuda"))    # what each cell shows
 
 Every layer is one grid_sample from a sheet of pictures (or from the lines of text of the batch,
 set from glyphs first) laid over what is below it by its alpha. B frames, P points, G glyphs.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,11 +22,13 @@ from training.world_scene import LAYERS, MAX_GLYPHS, TEXTS, SceneBatch, split_sc
 
 FRAME = 224
 GRID = 8
-_TILE, _SPRITE = 72, 64
+NUM_CHARACTERS: int = len(load_index()["glyphs"]["characters"])
+NO_TEXT = -100
+_TILE, SPRITE = 72, 64
 _SPRITE_COLUMNS, _PHOTO_COLUMNS = 20, 6
-_BLURS = (0.0, 2.0, 5.0, 11.0)
+BLURS = (0.0, 2.0, 5.0, 11.0)
 _CELL_WIDTH, _CELL_HEIGHT = 50, 40
-_LINE_WIDTH = 256
+LINE_WIDTH = 256
 _FIRST_TEXT = LAYERS - TEXTS
 
 
@@ -43,19 +46,33 @@ class Pack:
     advances: torch.Tensor
 
 
+class Labels(NamedTuple):
+    """What each cell of a frame shows, int64.
+
+    classes [B, 8, 8], 0 for nothing that has a name; motions [B, 8, 8], indices into MOTIONS;
+    glyphs [B, 8, 8, MAX_GLYPHS], the characters of a text, NUM_CHARACTERS after its end, NO_TEXT
+    where there is no text; letters [B, 8, 8], the character at the cell's centre, likewise.
+    """
+
+    classes: torch.Tensor
+    motions: torch.Tensor
+    glyphs: torch.Tensor
+    letters: torch.Tensor
+
+
 def load_pack() -> Pack:
     """Read assets/world and draw what is not in it."""
     index = load_index()
     sprites = cv2.cvtColor(_read("sprites.webp"), cv2.COLOR_BGRA2RGBA).astype(np.float32) / 255
     cells = _tiles(sprites, _TILE, _TILE)[: 2 * len(index["objects"])]
-    drawn = [draw_shape(shape, _TILE, _SPRITE) for shape in SHAPES]
+    drawn = [draw_shape(shape, _TILE, SPRITE) for shape in SHAPES]
     drawn += [draw_clutter(i, _TILE) for i in range(NUM_CLUTTER)]
     cells = np.concatenate([cells, np.stack(drawn)])
     glyphs = _read("glyphs.png").astype(np.float32) / 255
     photos = cv2.cvtColor(_read("photos.webp"), cv2.COLOR_BGR2RGB)
     backgrounds = list(_tiles(photos, FRAME, FRAME))
     backgrounds += [np.uint8(paint_background(i, FRAME) * 255) for i in range(NUM_PAINTED)]
-    blurred = [_blur(image, sigma) for image in backgrounds for sigma in _BLURS]
+    blurred = [_blur(image, sigma) for image in backgrounds for sigma in BLURS]
     return Pack(
         torch.from_numpy(cells).permute(0, 3, 1, 2).contiguous(),
         torch.from_numpy(_tiles(glyphs[..., None], _CELL_HEIGHT, _CELL_WIDTH)[..., 0]),
@@ -84,9 +101,8 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
 class Renderer:
     """The pictures of a pack on a device, and how to draw scenes with them."""
 
-    def __init__(self, pack: Pack, device: torch.device | str, *, compiled: bool = False) -> None:
+    def __init__(self, pack: Pack, device: torch.device | str) -> None:
         self.device = torch.device(device)
-        self._compose = torch.compile(self.compose) if compiled else self.compose
         self.num_cells = pack.cells.shape[0]
         # One tall sheet each: all frames sample the same tensor, none needs a copy of its picture.
         self._cells = _tall(pack.cells).to(self.device)
@@ -96,6 +112,11 @@ class Renderer:
         # The last glyph is the one that unused places show.
         self._glyphs = torch.cat([pack.glyphs, blank]).to(self.device)
         self._advances = torch.cat([pack.advances, torch.zeros(1)]).to(self.device)
+        self._packed: tuple[torch.Tensor, torch.Tensor] | None = None
+        if self.device.type == "cuda":
+            from training.render_kernel import packed
+
+            self._packed = packed(pack.backgrounds.to(device)), packed(pack.cells.to(device) * 255)
         self._luminance = torch.tensor([0.3, 0.59, 0.11], device=self.device).view(3, 1)
         self._pixels = _points(FRAME).to(self.device)
         self._centres = _points(GRID).to(self.device)
@@ -106,33 +127,80 @@ class Renderer:
         """Draw stacked scenes [B, SCENE_SIZE]; the generator makes the camera noise."""
         shape = (stacked.shape[0], 3, FRAME, FRAME)
         noise = torch.randn(shape, generator=generator, device=self.device)
-        return self._compose(stacked, noise)
+        return self.compose(stacked, noise)
 
     def compose(self, stacked: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Draw with given noise [B, 3, FRAME, FRAME]: pure tensor code, one kernel if compiled."""
+        """Draw with given noise [B, 3, FRAME, FRAME]."""
+        return self.develop(stacked, self.compose_layers(stacked), noise)
+
+    def compose_layers(self, stacked: torch.Tensor) -> torch.Tensor:
+        """Background and layers, [B, 3, P] in 0..1."""
         scenes = split_scenes(stacked)
-        frames = self._background(scenes)
         lines, widths = self._lines(scenes.texts)
+        if self._packed is not None:
+            from training.render_kernel import draw_layers
+
+            return draw_layers(stacked, lines, widths, *self._packed, FRAME)
+        frames = self._background(scenes)
         for i in range(LAYERS):
             colour, alpha = self._layer(scenes, i, self._pixels, lines, widths)
             frames = torch.lerp(frames, colour, alpha)
-        frames = frames.view(noise.shape)
-        view = scenes.view[:, :, None, None, None]
+        return frames
+
+    @staticmethod
+    def develop(stacked: torch.Tensor, layers: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """What the camera makes of it: softness, gain and noise; uint8 [B, FRAME, FRAME, 3]."""
+        view = split_scenes(stacked).view[:, :, None, None, None]
+        frames = layers.view(noise.shape).float()
         soft = F.avg_pool2d(frames, 3, 1, 1, count_include_pad=False)
         frames = torch.lerp(frames, soft, view[:, 10]) * view[:, 9] + noise * view[:, 11]
         frames = (frames.clamp(0, 1) * 255).round().to(torch.uint8)
         return frames.permute(0, 2, 3, 1).contiguous()
 
-    def cell_labels(self, stacked: torch.Tensor) -> torch.Tensor:
-        """The class of the top-most thing that covers the centre of each cell, 0 for none."""
-        scenes = split_scenes(stacked)
-        labels = stacked.new_zeros(stacked.shape[0], GRID * GRID)
+    def labels(self, stacked: torch.Tensor) -> Labels:
+        """What the top-most thing that covers the centre of each cell is."""
+        scenes = split_scenes(stacked.clone())
+        B = stacked.shape[0]
         lines, widths = self._lines(scenes.texts)
+        # A text covers all of its line, not only where there is ink.
+        scenes.texts[:, :, MAX_GLYPHS] = 1.0
+        classes = stacked.new_zeros(B, GRID * GRID)
+        motions = stacked.new_zeros(B, GRID * GRID)
+        glyphs = stacked.new_full((B, GRID * GRID, MAX_GLYPHS), float(NO_TEXT))
+        letters = stacked.new_full((B, GRID * GRID), float(NO_TEXT))
         for i in range(LAYERS):
             alpha = self._layer(scenes, i, self._centres, lines, widths)[1][:, 0]
             named = scenes.classes[:, i, None]
-            labels = torch.where((alpha > 0.5) & (named > 0), named, labels)
-        return labels.long().view(-1, GRID, GRID)
+            covers = (alpha > 0.5) & (named > 0)
+            classes = torch.where(covers, named, classes)
+            motions = torch.where(covers, scenes.motions[:, i, None], motions)
+            text = stacked.new_full((B, 1, MAX_GLYPHS), float(NO_TEXT))
+            if i >= _FIRST_TEXT:
+                text = scenes.texts[:, i - _FIRST_TEXT, None, :MAX_GLYPHS]
+                text = torch.where(text < 0, NUM_CHARACTERS, text % NUM_CHARACTERS)
+                letter = text[:, 0].gather(1, self._which_letter(scenes, i))
+                letters = torch.where(covers, letter, letters)
+            glyphs = torch.where(covers[..., None], text, glyphs)
+        return Labels(
+            classes.long().view(-1, GRID, GRID),
+            motions.long().view(-1, GRID, GRID),
+            glyphs.long().view(-1, GRID, GRID, MAX_GLYPHS),
+            letters.long().view(-1, GRID, GRID),
+        )
+
+    def _which_letter(self, scenes: SceneBatch, i: int) -> torch.Tensor:
+        """Which letter of a text layer is nearest to each cell's centre, [B, 64]."""
+        layer = scenes.layers[:, i, :, None]
+        dx = self._centres[0] - scenes.view[:, 12, None] - layer[:, 1]
+        dy = self._centres[1] - scenes.view[:, 13, None] - layer[:, 2]
+        u, _ = _turn(dx * 2, dy * 2, -layer[:, 4])
+        glyphs = scenes.texts[:, i - _FIRST_TEXT, :MAX_GLYPHS].long()
+        widths = self._advances[torch.where(glyphs < 0, len(self._glyphs) - 1, glyphs)]
+        ends = widths.cumsum(-1)
+        # u / size is 1 at one line height from the middle
+        place = u / layer[:, 3].clamp_min(1e-3) * _CELL_HEIGHT / 2 + ends[:, -1:] / 2
+        which = (place[..., None] >= ends[:, None]).sum(-1)
+        return torch.minimum(which, (glyphs >= 0).sum(-1, keepdim=True) - 1).clamp_min(0)
 
     def _background(self, scenes: SceneBatch) -> torch.Tensor:
         """[B, 3, P]"""
@@ -143,7 +211,7 @@ class Renderer:
         # The picture repeats as its mirror image, so there is no edge to see.
         u = _mirror(u / zoom + x * (1 - 1 / zoom))
         v = _mirror(v / zoom + y * (1 - 1 / zoom))
-        row = number * len(_BLURS) + blur
+        row = number * len(BLURS) + blur
         image = _sample(self._backgrounds, u, v, row, self.num_backgrounds, FRAME)
         return (image * scenes.view[:, 6:9, None]).clamp(0, 1)
 
@@ -164,11 +232,11 @@ class Renderer:
         u, v = _turn(dx * 2, dy * 2, -rotation)
         size = size.clamp_min(1e-3)
         if i < _FIRST_TEXT:
-            scale = size * (_TILE / _SPRITE)
+            scale = size * (_TILE / SPRITE)
             picture = _sample(self._cells, u / scale, v / scale, cell, self.num_cells, _TILE)
             return picture[:, :3] * tint, picture[:, 3:] * alpha
         width = widths[:, i - _FIRST_TEXT, None]
-        lean = u / size * (_CELL_HEIGHT / _LINE_WIDTH), v / size
+        lean = u / size * (_CELL_HEIGHT / LINE_WIDTH), v / size
         picture = _sample_lines(lines[:, i - _FIRST_TEXT], *lean)
         inside = (u.abs() < size * width) & (v.abs() < size)
         plate = scenes.texts[:, i - _FIRST_TEXT, MAX_GLYPHS, None] * inside
@@ -187,7 +255,7 @@ class Renderer:
         glyphs = texts[:, :, :MAX_GLYPHS].long()
         glyphs = torch.where(glyphs < 0, len(self._glyphs) - 1, glyphs)
         ends = self._advances[glyphs].cumsum(-1)
-        column = torch.arange(_LINE_WIDTH, device=texts.device) - _LINE_WIDTH // 2
+        column = torch.arange(LINE_WIDTH, device=texts.device) - LINE_WIDTH // 2
         # [B, TEXTS, 256]: where in the line a column is, which glyph that is, where in the glyph
         place = column + (ends[..., -1:] / 2).round()
         which = (place[..., None, :] >= ends[..., :, None]).sum(-2).clamp_max(MAX_GLYPHS - 1)
@@ -195,9 +263,9 @@ class Renderer:
         inside = (place >= 0) & (place < ends[..., -1:])
         within = (place - start).clamp(0, _CELL_WIDTH - 1).long()
         ink = self._glyphs[glyphs.gather(-1, which), :, within] * inside[..., None]
-        ink = ink.transpose(-1, -2).reshape(B * TEXTS, 1, _CELL_HEIGHT, _LINE_WIDTH)
+        ink = ink.transpose(-1, -2).reshape(B * TEXTS, 1, _CELL_HEIGHT, LINE_WIDTH)
         edge = F.max_pool2d(ink, 5, 1, 2)
-        lines = torch.cat([ink, edge], 1).view(B, TEXTS, 2, _CELL_HEIGHT, _LINE_WIDTH)
+        lines = torch.cat([ink, edge], 1).view(B, TEXTS, 2, _CELL_HEIGHT, LINE_WIDTH)
         return lines, ends[..., -1] / _CELL_HEIGHT
 
 
