@@ -1,4 +1,4 @@
-"""Training computes what streaming computes, and its gradients are right."""
+"""Training computes what streaming computes, piece by piece, and reaches every weight."""
 
 import dataclasses
 
@@ -6,37 +6,55 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.gated_delta_rule.naive import naive_gated_delta_rule
 from model.config import InfiniteVLConfig
 from model.infinitevl import InfiniteVL
 from tests.closeness import assert_close
 from tests.small_models import LINEAR, SLIDING, SMALL, small_model
-from training.delta_scan import Scan, delta_scan
+from training.carried import Carried
 from training.stream_pass import Branches, stream_pass
 
 GRID = (2, 3)
-FRAMES = 11
+FRAMES = 12
+MOMENTS = (12, 4)
+
+
+def some_branches() -> list[Branches]:
+    """Two short questions after every frame, a longer one after every third."""
+    return [
+        Branches(torch.randint(0, 60, (2, 12, 2, 5)), torch.randint(1, 6, (2, 12, 2))),
+        Branches(torch.randint(0, 60, (2, 4, 1, 8)), torch.randint(1, 9, (2, 4, 1))),
+    ]
 
 
 def streamed(
-    vlm: InfiniteVL, image_tokens: Tensor, times_s: Tensor, branches: Branches
+    vlm: InfiniteVL, image_tokens: Tensor, times_s: Tensor, branches: list[Branches]
 ) -> list[Tensor]:
-    """Last hidden vectors of each question, by slots and forks."""
-    hidden: list[Tensor] = [torch.empty(0)] * len(branches.ids)
+    """Last hidden vectors of the questions, by slots and forks; 0 for padding."""
+    hidden = [torch.zeros(*b.ids.shape, SMALL.hidden_size) for b in branches]
     pool = vlm.new_pool(2, max_append=8)
     one, two = torch.tensor([1]), torch.tensor([2])
-    for b in range(image_tokens.shape[0]):
+    for b in range(2):
         vlm.start_stream(1, pool)
         for f in range(FRAMES):
             vlm.append_image_tokens(image_tokens[b, f][None], times_s[b, f][None], one, pool, GRID)
-            for n, (stream, frame) in enumerate(zip(branches.stream, branches.frame, strict=True)):
-                if (stream, frame) == (b, f):
+            for out, asked, n in zip(hidden, branches, MOMENTS, strict=True):
+                place, left = divmod(f + 1, FRAMES // n)
+                if left:
+                    continue
+                for m in range(asked.ids.shape[2]):
                     pool.copy(1, 2)
-                    ids = branches.ids[n : n + 1, : branches.lengths[n]]
-                    hidden[n] = vlm._append_ids(ids, two, pool, None)[0]
+                    length = int(asked.lengths[b, place - 1, m])
+                    ids = asked.ids[b, place - 1, m, :length][None]
+                    out[b, place - 1, m, :length] = vlm._append_ids(ids, two, pool, None)[0]
     return hidden
 
 
+def two_streams(vlm: InfiniteVL) -> Carried:
+    start = Carried.start(vlm, GRID[0] * GRID[1], torch.float32)
+    return start.like(t.expand(2, *t.shape[1:]) for t in start.tensors())
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
 @pytest.mark.parametrize(
     "config",
     [
@@ -44,60 +62,62 @@ def streamed(
         dataclasses.replace(SMALL, sliding_window=7),
         dataclasses.replace(SMALL, sliding_window=500),
         dataclasses.replace(SMALL, layer_types=(LINEAR, SLIDING, LINEAR)),
+        dataclasses.replace(SMALL, layer_types=(LINEAR, SLIDING)),
     ],
-    ids=["window 20", "window 7", "window 500", "other order"],
+    ids=["window 20", "window 7", "window 500", "other order", "attention last"],
 )
-def test_one_pass_equals_streaming(config: InfiniteVLConfig) -> None:
-    """Questions off two streams, after the first, a middle and the last frame, short and long."""
+def test_a_pass_equals_streaming_whole_and_in_pieces(config: InfiniteVLConfig, pieces: int) -> None:
+    """Questions off two streams at many moments, several at one moment, short and long."""
     vlm = small_model(config)
     with torch.no_grad():
         image_tokens = torch.randn(2, FRAMES, 6, 32)
         times_s = torch.arange(FRAMES, dtype=torch.float64)[None] / torch.tensor([[2.0], [5.0]])
-        branches = Branches(
-            ids=torch.randint(0, 60, (5, 8)),
-            lengths=torch.tensor([8, 1, 5, 3, 8]),
-            stream=torch.tensor([0, 1, 1, 0, 1]),
-            frame=torch.tensor([0, 4, 10, 10, 0]),
-        )
+        branches = some_branches()
         expected = streamed(vlm, image_tokens, times_s, branches)
-        got = stream_pass(vlm, image_tokens, times_s, branches, GRID)
-    for n, hidden in enumerate(expected):
-        assert_close(f"question {n}", hidden, got[n, : len(hidden)], 1e-4)
+        carried, got = two_streams(vlm), []
+        for i in range(pieces):
+            frames = slice(i * FRAMES // pieces, (i + 1) * FRAMES // pieces)
+            asked = []
+            for b, n in zip(branches, MOMENTS, strict=True):
+                part = slice(i * n // pieces, (i + 1) * n // pieces)
+                asked.append(Branches(b.ids[:, part], b.lengths[:, part]))
+            passed = stream_pass(
+                vlm, image_tokens[:, frames], times_s[:, frames], carried, asked, GRID
+            )
+            got.append(passed.hidden)
+            carried = passed.carried
+    for n, (one, *parts) in enumerate(zip(expected, *got, strict=True)):
+        counts = torch.arange(one.shape[3]) < branches[n].lengths[..., None]
+        assert_close(f"questions {n}", one[counts], torch.cat(parts, 1)[counts], 1e-4)
 
 
-def test_the_scan_equals_the_recurrence() -> None:
-    """Outputs everywhere, and the state after every chunk."""
-    B, N, C, H, K, V = 2, 3, 5, 2, 4, 6
-    q, k = torch.randn(2, B, N * C, H, K).unbind(0)
-    v = torch.randn(B, N * C, H, V)
-    g, beta = -torch.rand(B, N * C, H), torch.rand(B, N * C, H)
-    o, states = delta_scan(q, k, v, g, beta, C)
-    for n in range(1, N + 1):
-        part = [x[:, : n * C] for x in (q, k, v, g, beta)]
-        expected, state = naive_gated_delta_rule(*part, torch.zeros(B, H, K, V))
-        assert_close("state", state, states[:, n - 1], 1e-5)
-    assert_close("o", expected, o, 1e-5)
-
-
-def test_the_scans_hand_written_gradient_is_right() -> None:
-    """Against finite differences, in fp64."""
-    A = torch.randn(1, 2, 4, 3, 3, dtype=torch.float64, requires_grad=True)
-    U = torch.randn(1, 2, 4, 3, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(Scan.apply, (A, U))
+def test_a_stream_that_begins_anew_forgets_and_the_other_does_not() -> None:
+    """`renewed` resets just the streams it is told to."""
+    vlm = small_model()
+    with torch.no_grad():
+        frames, times_s = torch.randn(2, 4, 6, 32), torch.arange(4.0).double().expand(2, -1)
+        start = two_streams(vlm)
+        one = torch.ones(2, 1, 1, dtype=torch.int64)
+        asked = [Branches(one[..., None], one)]
+        old = stream_pass(vlm, frames, times_s, start, asked, GRID).carried
+        new = old.renewed(torch.tensor([True, False]), start)
+    for first, grown, mixed in zip(start.tensors(), old.tensors(), new.tensors(), strict=True):
+        assert torch.equal(mixed[0], first[0]) and torch.equal(mixed[1], grown[1])
+    assert old.num_tokens.tolist() == [25, 25] and new.num_tokens.tolist() == [1, 25]
 
 
 def test_every_weight_gets_a_gradient() -> None:
-    """From a question's last token back to the patch kernel and the start token."""
+    """From a question's last token back to the patch kernel."""
     vlm = small_model().train().requires_grad_()
     patches = torch.randn(2 * FRAMES, 24, 588)
     image_tokens = vlm.encode_patches(patches, GRID).unflatten(0, (2, FRAMES))
-    branches = Branches(
-        torch.randint(0, 60, (2, 4)), torch.tensor([4, 4]), torch.arange(2), torch.tensor([3, 9])
-    )
+    branches = Branches(torch.randint(0, 60, (2, 2, 1, 4)), torch.full((2, 2, 1), 4))
     times_s = torch.arange(FRAMES, dtype=torch.float64).expand(2, -1)
-    hidden = stream_pass(vlm, image_tokens, times_s, branches, GRID)
-    vlm.language_model.logits(hidden[:, -1]).square().sum().backward()
+    carried = two_streams(vlm)
+    passed = stream_pass(vlm, image_tokens, times_s, carried, [branches], GRID, watch=1)
+    vlm.language_model.logits(passed.hidden[0][:, :, :, -1]).square().sum().backward()
     without = [
         name for name, p in vlm.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
     ]
     assert without == []
+    assert passed.watched.shape == (2, FRAMES, 6, 32) and passed.watched.requires_grad

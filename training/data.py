@@ -1,12 +1,14 @@
-"""Batches of streams with questions, made on the fly by worker processes.
+"""Pieces of many living streams with questions, made on the fly by worker processes.
 
-A worker runs worlds frame by frame and asks at chosen moments; what it sends is numbers to draw and
-token ids, never pictures, so a few workers keep a GPU busy.
+A worker keeps a few worlds alive and hands out their next frames again and again, so that streams
+grow old and what they remember is carried from piece to piece. What it sends is numbers to draw
+and token ids, never pictures, so a few workers keep a GPU busy.
 """
 
+import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,166 +17,244 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from model.tokenizer import ChatTokenizer
-from training.nano import VOCAB_SIZE
-from training.questions import FAMILIES, ask
+from training.asking import ANSWER, Asked, Asking
+from training.nano import GRID, VOCAB_SIZE, nano_config
 from training.stream_pass import Branches
 from training.world import World, WorldStyle
 from training.world_scene import Scene, stack_scenes
 
 IGNORED = -100
-# What is slowest to learn is asked more often.
-HARD = {"number": 3.0, "direction": 3.0, "word": 2.0, "before": 2.0, "after": 2.0, "distinct": 2.0}
-# Most moments suit only some families.
-TRIES = 8
-# A stream may be asked about at any moment of a long life: its time axis starts anywhere.
-MAX_OFFSET_S = 20_000
+# Early on streams are short, slow and eventful: many things are seen, little must be remembered.
+EARLY, EARLY_FPS = 0.12, 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """One part of the curriculum.
+class DataConfig:
+    """What a batch holds, and how long streams live.
 
     Attributes:
-        steps: optimiser steps.
-        streams, frames: of one batch.
-        questions: asked of each stream.
-        memory_share: how many of them are about what is gone.
+        streams, frames: of one batch; each frame is asked `questions` questions.
+        short, long: tokens of a question's row; `dialogues` moments a stream get a long row, for
+            which the asker's earlier turns are put before the question.
         fps: frame rates, drawn evenly.
-        style: of the worlds.
+        lives: how many pieces a stream lives, drawn evenly.
+        memory_share: how many questions are about what is gone, at the start and in the end.
+        ramp: between which shares of the training the memory questions come in.
     """
 
-    steps: int
-    streams: int
-    frames: int
-    questions: int
-    memory_share: float
-    fps: tuple[float, ...] = (2.0, 2.0, 5.0, 12.0, 25.0)
-    style: WorldStyle = field(default_factory=WorldStyle)
+    streams: int = 8
+    frames: int = 64
+    questions: int = 3
+    short: int = 40
+    long: int = 128
+    dialogues: int = 8
+    fps: tuple[float, ...] = (2.0, 2.0, 2.0, 3.0, 5.0, 5.0, 8.0, 12.0, 12.0, 25.0, 25.0)
+    lives: tuple[int, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8)
+    memory_share: tuple[float, float] = (0.2, 0.7)
+    ramp: tuple[float, float] = (0.03, 0.25)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Questions with their answers at n moments of B streams, M at each, T tokens a row.
+
+    branches; first [B, n, M] int64: the last place of the prompt; targets [B, n, M, ANSWER] int64:
+    the ids of the answer and of its end, IGNORED after it; kinds [B, n, M] int64: twice the
+    number of the family, one more if the evidence is further back than four windows; -1 for a row
+    that teaches nothing.
+    """
+
+    branches: Branches
+    first: Tensor
+    targets: Tensor
+    kinds: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Tensors of one step.
 
-    scenes [B * F, SCENE_SIZE]; times_s [B, F] float64; branches of Q questions of T tokens;
-    targets [Q, T] int64: the token that follows, IGNORED outside of the answer.
+    scenes [B * F, SCENE_SIZE]; times_s [B, F] float64; fresh [B] bool: these streams begin; group:
+    whose streams these are, for what they carry; asked: short rows, then long ones.
     """
 
     scenes: Tensor
     times_s: Tensor
-    branches: Branches
-    targets: Tensor
+    fresh: Tensor
+    group: int
+    asked: tuple[Rows, ...]
 
     def tensors(self) -> list[Tensor]:
-        own = self.branches
-        branches = [own.ids, own.lengths, own.stream, own.frame]
-        return [self.scenes, self.times_s, self.targets, *branches]
+        """All of them, in a fixed order."""
+        own = [self.scenes, self.times_s, self.fresh]
+        for rows in self.asked:
+            branches = rows.branches
+            own += [branches.ids, branches.lengths, rows.first, rows.targets, rows.kinds]
+        return own
 
-    def to(self, device: torch.device) -> "Batch":
-        scenes, times_s, targets, *branches = (
-            tensor.to(device, non_blocking=True) for tensor in self.tensors()
+    def like(self, tensors: list[Tensor]) -> "Batch":
+        """Other tensors in the same order."""
+        scenes, times_s, fresh, *rows = tensors
+        asked = tuple(
+            Rows(Branches(*rows[i : i + 2]), *rows[i + 2 : i + 5]) for i in range(0, len(rows), 5)
         )
-        return Batch(scenes, times_s, Branches(*branches), targets)
+        return Batch(scenes, times_s, fresh, self.group, asked)
 
 
-def encode_pair(
-    tokenizer: ChatTokenizer, question: str, answer: str, length: int
-) -> tuple[list[int], list[int]] | None:
-    """Input ids and targets of a question with its answer; None if longer than `length`."""
-    prompt = tokenizer.question_prompt(question)
-    ids = prompt + tokenizer.encode(answer)
-    targets = [IGNORED] * (len(prompt) - 1) + ids[len(prompt) :] + [tokenizer.im_end_id]
-    return None if len(ids) > length else (ids, targets)
+class Life:
+    """One stream: its world, its questions so far, and how many pieces it has left."""
+
+    def __init__(self, config: DataConfig, asking: Asking, rng: random.Random, early: bool) -> None:
+        fps = rng.choice([fps for fps in config.fps if not early or fps <= EARLY_FPS])
+        self.pieces = 1 if early else rng.choice(config.lives)
+        self.world = World(rng.getrandbits(48), fps, draw_style(rng, fps, early))
+        self._config, self._asking, self._rng = config, asking, rng
+        self._turns: list[Asked] = []
+
+    def piece(self, memory_share: float) -> tuple[list[Scene], list[float], list[list[Asked]]]:
+        """The next frames, their times, and the short and the long rows in their order.
+
+        What stays true of a stream is asked in its last piece alone. Asked in every piece, it would
+        be learned by heart, step after step, and not be read from what the stream remembers.
+        """
+        config, world, asking = self._config, self.world, self._asking
+        scenes: list[Scene] = []
+        times_s: list[float] = []
+        short: list[Asked] = []
+        long: list[Asked] = []
+        every = config.frames // config.dialogues
+        self.pieces -= 1
+        lasting = self.pieces == 0
+        share = memory_share if lasting else memory_share / 3
+        for frame in range(config.frames):
+            scenes.append(world.advance())
+            times_s.append(world.now)
+            for _ in range(config.questions):
+                short.append(asking.ask(world, self._rng, share, config.short, lasting=lasting))
+            if (frame + 1) % every == 0:
+                long.append(
+                    asking.ask(world, self._rng, share, config.long, self._turns, lasting=lasting)
+                )
+            self._remember(short[-1])
+        return scenes, times_s, [short, long]
+
+    def _remember(self, asked: Asked) -> None:
+        if asked.question and self._rng.random() < 0.3:
+            self._turns = [*self._turns, asked][-8:]
+
+
+def draw_style(rng: random.Random, fps: float, early: bool) -> WorldStyle:
+    """How a world of the training is; early on much happens, before many backgrounds."""
+    slowest = 1.0 if early else 4.0 if fps <= 5 else 2.0
+    return WorldStyle(
+        clutter=rng.choice((0, 1, 2, 2)),
+        photo_share=rng.uniform(0.2, 0.8),
+        pace=math.exp(rng.uniform(math.log(0.6), math.log(slowest))),
+        change_rate=rng.choice((1.0, 1.0, 5.0)),
+        cast=rng.choice((8, 12, 16, 16, 24)),
+        cut_rate=4.0 if early else rng.choice((1.0, 1.0, 4.0)),
+        temper=0.8,
+    )
 
 
 class Streams(IterableDataset[Batch]):
-    """Endless batches of a phase, different in every worker, the same for the same seed."""
+    """Endless batches, different in every worker, the same for the same seed.
 
-    def __init__(self, phase: Phase, tokenizer_file: str, seed: int, length: int) -> None:
-        self._phase, self._file, self._seed, self._length = phase, tokenizer_file, seed, length
+    Args:
+        first, total: the step to begin with, and how many the training has.
+    """
+
+    def __init__(
+        self, config: DataConfig, tokenizer_file: str, seed: int, first: int, total: int
+    ) -> None:
+        self._config, self._file, self._seed = config, tokenizer_file, seed
+        self._first, self._total = first, total
 
     def __iter__(self) -> Iterator[Batch]:
         info = torch.utils.data.get_worker_info()
-        rng = random.Random(f"{self._seed} {0 if info is None else info.id}")
-        tokenizer = ChatTokenizer.from_file(Path(self._file), VOCAB_SIZE)
+        group, workers = (0, 1) if info is None else (info.id, info.num_workers)
+        rng = random.Random(f"{self._seed} {self._first} {group}")
+        asking = Asking(ChatTokenizer.from_file(Path(self._file), VOCAB_SIZE), window_frames())
+        lives: list[Life | None] = [None] * self._config.streams
+        step = self._first + group
         while True:
-            yield self._batch(rng, tokenizer)
+            yield self._batch(lives, asking, rng, group, step / self._total)
+            step += workers
 
-    def _batch(self, rng: random.Random, tokenizer: ChatTokenizer) -> Batch:
-        phase, scenes, times = self._phase, [], []
-        ids: list[list[int]] = []
-        targets: list[list[int]] = []
-        places: list[tuple[int, int]] = []
-        for b in range(phase.streams):
-            fps = rng.choice(phase.fps)
-            start_s = float(rng.randrange(MAX_OFFSET_S) if rng.random() < 0.5 else 0)
-            shown, asked = self._stream(rng, fps, tokenizer)
+    def _batch(
+        self,
+        lives: list[Life | None],
+        asking: Asking,
+        rng: random.Random,
+        group: int,
+        progress: float,
+    ) -> Batch:
+        config = self._config
+        share = memory_share(config, progress)
+        fresh, scenes, times_s = [], [], []
+        rows: list[list[Asked]] = [[], []]
+        for b, life in enumerate(lives):
+            fresh.append(life is None or life.pieces == 0)
+            if life is None or life.pieces == 0:
+                life = lives[b] = Life(config, asking, rng, progress < EARLY)
+            shown, times, asked = life.piece(share)
             scenes += shown
-            times.append([start_s + f / fps for f in range(phase.frames)])
-            for frame, (own_ids, own_targets) in asked:
-                ids.append(own_ids)
-                targets.append(own_targets)
-                places.append((b, frame))
-        length = self._length
+            times_s.append(times)
+            for all_rows, own in zip(rows, asked, strict=True):
+                all_rows += own
+        B = config.streams
         return Batch(
             scenes=stack_scenes(scenes),
-            times_s=torch.tensor(times, dtype=torch.float64),
-            branches=Branches(
-                ids=torch.tensor([row + [0] * (length - len(row)) for row in ids]),
-                lengths=torch.tensor([len(row) for row in ids]),
-                stream=torch.tensor([b for b, _ in places]),
-                frame=torch.tensor([f for _, f in places]),
+            times_s=torch.tensor(times_s, dtype=torch.float64),
+            fresh=torch.tensor(fresh),
+            group=group,
+            asked=(
+                stack_rows(rows[0], (B, config.frames, config.questions), config.short),
+                stack_rows(rows[1], (B, config.dialogues, 1), config.long),
             ),
-            targets=torch.tensor([row + [IGNORED] * (length - len(row)) for row in targets]),
         )
 
-    def _stream(
-        self, rng: random.Random, fps: float, tokenizer: ChatTokenizer
-    ) -> tuple[list[Scene], list[tuple[int, tuple[list[int], list[int]]]]]:
-        """A world's scenes, and questions by the frame they come after."""
-        phase = self._phase
-        world = World(rng.getrandbits(48), fps, phase.style)
-        wanted = [0] * phase.frames
-        for _ in range(phase.questions):
-            wanted[rng.randrange(phase.frames)] += 1
-        scenes: list[Scene] = []
-        asked: list[tuple[int, tuple[list[int], list[int]]]] = []
-        for frame in range(phase.frames):
-            scenes.append(world.advance())
-            last = frame == phase.frames - 1
-            owed = phase.questions - len(asked) if last else wanted[frame]
-            for _ in range(owed):
-                pair = self._ask(world, rng, tokenizer)
-                if pair is not None:
-                    asked.append((frame, pair))
-                elif not last:
-                    wanted[frame + 1] += 1
-        while len(asked) < phase.questions:  # nothing could be asked: a row that teaches nothing
-            asked.append((phase.frames - 1, ([0], [IGNORED])))
-        return scenes, asked
 
-    def _ask(
-        self, world: World, rng: random.Random, tokenizer: ChatTokenizer
-    ) -> tuple[list[int], list[int]] | None:
-        memory = rng.random() < self._phase.memory_share
-        families = FAMILIES["memory" if memory else "perception"]
-        weights = [HARD.get(name, 1.0) for name in families]
-        for family in rng.choices(families, weights, k=TRIES):
-            qa = ask(world, rng, family, "train")
-            if qa is not None:
-                return encode_pair(tokenizer, qa.question, qa.answer, self._length)
-        return None
+def window_frames() -> int:
+    """How many frames the window of the small checkpoint holds."""
+    return nano_config().sliding_window // (GRID[0] * GRID[1])
+
+
+def memory_share(config: DataConfig, progress: float) -> float:
+    """How many of the questions are about the past, after a share of the training."""
+    start, end = config.ramp
+    done = min(max((progress - start) / (end - start), 0.0), 1.0)
+    low, high = config.memory_share
+    return low + (high - low) * done
+
+
+def stack_rows(asked: list[Asked], shape: tuple[int, int, int], length: int) -> Rows:
+    """Rows of one length in one tensor."""
+
+    def stack(rows: list[list[int]], width: int, fill: int) -> Tensor:
+        padded = [row + [fill] * (width - len(row)) for row in rows]
+        return torch.tensor(padded).view(*shape, width)
+
+    def numbers(values: list[int]) -> Tensor:
+        return torch.tensor(values).view(shape)
+
+    return Rows(
+        Branches(stack([a.ids for a in asked], length, 0), numbers([len(a.ids) for a in asked])),
+        numbers([a.prompt - 1 for a in asked]),
+        stack([a.targets for a in asked], ANSWER, IGNORED),
+        numbers([a.kind for a in asked]),
+    )
 
 
 def loader(
-    phase: Phase, tokenizer_file: str, seed: int, length: int, workers: int
+    config: DataConfig, tokenizer_file: str, seed: int, first: int, total: int, workers: int
 ) -> DataLoader[Any]:
-    """Batches ready in page-locked memory, made ahead of time."""
-    dataset = Streams(phase, tokenizer_file, seed, length)
+    """Batches made ahead of time, from one worker after the other."""
     return DataLoader(
-        dataset,
+        Streams(config, tokenizer_file, seed, first, total),
         batch_size=None,
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        multiprocessing_context="spawn" if workers else None,
+        prefetch_factor=3 if workers else None,
+        # To be started before CUDA is: forked workers begin at once.
+        multiprocessing_context="fork" if workers else None,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from training.nano import train_tokenizer
 from training.questions import FAMILIES, ask
+from training.questions_wordings import WORDINGS
 from training.world import World, WorldStyle
 from training.world_catalogue import WORDS, load_catalogue, with_article
 
@@ -29,6 +30,8 @@ def texts(seed: int) -> Iterator[str]:
     for word in WORDS:
         yield from [f"the word {word.lower()}"] * 3
     yield from (f"the number {n}" for n in range(100))
+    for wordings, _ in WORDINGS.values():
+        yield from [f"user\n{wording}" for wording in wordings] * 3
     rng = random.Random(seed)
     for number in range(WORLDS):
         world = World(seed * 1000 + number, FPS, WorldStyle())

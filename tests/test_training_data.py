@@ -1,0 +1,132 @@
+"""Batches: rows teach their answers, streams live on, and what lasts is asked in the last piece."""
+
+import itertools
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.tokenizer import ChatTokenizer
+from training.asking import FAMILY_NAMES, LASTING, Asked, Asking
+from training.data import IGNORED, Batch, DataConfig, Life, Streams, memory_share
+from training.manners import with_manners
+from training.nano import VOCAB_SIZE
+from training.vocabulary import write_tokenizer
+from training.world import World, WorldStyle
+
+CONFIG = DataConfig(streams=2, frames=8, questions=2, dialogues=2, lives=(3,), fps=(2.0, 5.0))
+
+
+@pytest.fixture(scope="module")
+def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    write_tokenizer(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tokenizer_file: Path) -> ChatTokenizer:
+    return ChatTokenizer.from_file(tokenizer_file, VOCAB_SIZE)
+
+
+def some_batches(tokenizer_file: Path, seed: int, count: int) -> list[Batch]:
+    stream = iter(Streams(CONFIG, str(tokenizer_file), seed, first=900, total=1000))
+    return [next(stream) for _ in range(count)]
+
+
+def test_a_row_teaches_its_answer_and_its_end(
+    tokenizer_file: Path, tokenizer: ChatTokenizer
+) -> None:
+    """Targets are the ids after the prompt and the turn's end; the prompt is the product's own."""
+    batch = some_batches(tokenizer_file, 1, 1)[0]
+    assert batch.times_s.shape == (2, 8)
+    shapes = [rows.branches.ids.shape for rows in batch.asked]
+    assert shapes == [(2, 8, 2, CONFIG.short), (2, 2, 1, CONFIG.long)]
+    taught = 0
+    for rows in batch.asked:
+        all_ids, branches = rows.branches.ids.flatten(0, 2), rows.branches
+        for ids, length, first, targets, kind in zip(
+            all_ids, branches.lengths.flatten(), rows.first.flatten(),
+            rows.targets.flatten(0, 2), rows.kinds.flatten(), strict=True,
+        ):  # fmt: skip
+            if kind < 0:
+                continue
+            taught += 1
+            counted = targets[targets != IGNORED]
+            assert torch.equal(counted[:-1], ids[first + 1 : length])
+            assert counted[-1] == tokenizer.im_end_id
+            prompt = tokenizer.question_prompt("?")
+            assert ids[:7].tolist() == prompt[:7] and ids[first] == prompt[-1]
+            assert 0 <= kind < 2 * len(FAMILY_NAMES)
+    assert taught >= 30
+
+
+def test_the_same_seed_gives_the_same_batches(tokenizer_file: Path) -> None:
+    """And another seed others."""
+    one, again = (some_batches(tokenizer_file, 1, 2) for _ in range(2))
+    other = some_batches(tokenizer_file, 2, 2)
+    for a, b, c in zip(one, again, other, strict=True):
+        assert all(map(torch.equal, a.tensors(), b.tensors()))
+        assert not torch.equal(a.scenes, c.scenes)
+
+
+def test_streams_live_their_pieces_and_begin_anew(tokenizer_file: Path) -> None:
+    """Times go on from piece to piece; `fresh` says where they start at 0."""
+    batches = some_batches(tokenizer_file, 3, 7)
+    assert [b.fresh.tolist() for b in batches] == [[n % 3 == 0] * 2 for n in range(7)]
+    for before, after in itertools.pairwise(batches):
+        for b in range(2):
+            gap = after.times_s[b, 0] - before.times_s[b, -1]
+            step = before.times_s[b, 1] - before.times_s[b, 0]
+            assert after.times_s[b, 0] == 0 if after.fresh[b] else gap == pytest.approx(step)
+
+
+def test_what_stays_true_is_asked_in_the_last_piece_only(tokenizer: ChatTokenizer) -> None:
+    """A stream that is asked the same in every piece is learned by heart instead of remembered."""
+    asking, rng = Asking(tokenizer, 8), random.Random(0)
+    seen: set[str] = set()
+    config = replace(CONFIG, frames=40, dialogues=4)
+    for _ in range(6):
+        life = Life(config, asking, rng, early=False)
+        for left in (2, 1, 0):
+            _, _, rows = life.piece(0.9)
+            lasting = {a.family for own in rows for a in own} & LASTING
+            assert life.pieces == left and (left == 0 or not lasting)
+            seen |= lasting
+    assert len(seen) >= 6
+
+
+def test_families_stay_in_balance_and_no_row_is_too_long(tokenizer: ChatTokenizer) -> None:
+    """No family that fits most moments falls far behind, whatever is asked first."""
+    asking, rng = Asking(tokenizer, 8), random.Random(1)
+    counts = dict.fromkeys(FAMILY_NAMES, 0)
+    turns: list[Asked] = []
+    for seed in range(30):
+        world = World(seed, 2.0, WorldStyle())
+        for _ in range(60):
+            world.advance()
+            short = asking.ask(world, rng, 0.5, 40)
+            long = asking.ask(world, rng, 0.5, 128, turns)
+            assert len(short.ids) <= 40 and len(long.ids) <= 128
+            for asked in (short, long):
+                if asked.family:
+                    counts[asked.family] += 1
+            turns = [*turns, short][-6:] if short.question else turns
+    common = ("is_there", "colour", "where", "number", "seen", "before", "times", "last_left")
+    assert min(counts[name] for name in common) > 40
+    assert max(counts.values()) < 8 * min(counts[name] for name in common)
+
+
+def test_memory_questions_come_in_along_the_ramp() -> None:
+    config = DataConfig(memory_share=(0.2, 0.8), ramp=(0.1, 0.3))
+    shares = [memory_share(config, progress) for progress in (0.0, 0.1, 0.2, 0.3, 1.0)]
+    assert shares == pytest.approx([0.2, 0.2, 0.5, 0.8, 0.8])
+
+
+def test_manners_change_the_form_and_not_the_words() -> None:
+    question = "What colour is the star?"
+    forms = {with_manners(question, random.Random(seed)) for seed in range(200)}
+    assert question in forms and "what colour is the star" in forms and len(forms) > 15
+    assert all("colour is the star" in form for form in forms)

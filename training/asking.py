@@ -1,0 +1,125 @@
+"""Chooses what to ask so that no family is left behind, and makes token rows of it."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from model.tokenizer import ChatTokenizer
+from training.manners import with_manners
+from training.questions import FAMILIES, QA, ask
+from training.world import World
+
+FAMILY_NAMES = (*FAMILIES["perception"], *FAMILIES["memory"])
+# What is slowest to learn is asked more often.
+WEIGHTS = {
+    "number": 1.5, "word": 1.5, "direction": 1.5, "visible": 2.0, "is_there": 2.0, "where": 1.5,
+    "ago": 1.5, "there_ago": 2.0, "seen": 2.0, "times": 2.0, "distinct": 2.0, "before": 2.0,
+    "after": 2.0, "where_was": 1.5, "last_left": 1.5, "gone_yet": 1.5,
+}  # fmt: skip
+# What stays true of a stream for long.
+LASTING = frozenset(FAMILIES["memory"]) - {
+    "ago", "there_ago", "last_word", "last_number", "last_left",
+}  # fmt: skip
+# What can only be asked while it is fresh comes first, or it would hardly be asked at all.
+FLEETING = (
+    "just_entered", "just_left", "just_changed", "did_enter", "did_leave", "did_cut", "blinking",
+    "anything_moving", "faster",
+)  # fmt: skip
+MAX_TURNS = 4
+FAR_WINDOWS = 4
+# tokens of the longest answer, its end counted
+ANSWER = 16
+TRIES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question with its answer as token ids.
+
+    ids: the prompt and the answer; prompt: how many of them are the prompt; targets: the answer
+    and its end; kind: as in `Rows`.
+    """
+
+    ids: list[int]
+    prompt: int
+    targets: list[int]
+    kind: int
+    question: str = ""
+    answer: str = ""
+    family: str = ""
+
+
+NOTHING_TO_ASK = Asked([0], 1, [], -1)
+
+
+class Asking:
+    """Asks worlds; remembers how often each family was asked."""
+
+    def __init__(self, tokenizer: ChatTokenizer, window_frames: int) -> None:
+        self._tokenizer = tokenizer
+        self._far_frames = FAR_WINDOWS * window_frames
+        self._asked = dict.fromkeys(FAMILY_NAMES, 0.0)
+        self._encode = lru_cache(maxsize=4096)(tokenizer.encode)
+
+    def ask(
+        self,
+        world: World,
+        rng: random.Random,
+        memory_share: float,
+        length: int,
+        turns: Sequence[Asked] = (),
+        *,
+        lasting: bool = True,
+    ) -> Asked:
+        """A question about this moment in at most `length` tokens.
+
+        Args:
+            turns: earlier questions about the stream; some of them go before this one.
+            lasting: whether to ask for what stays true of the stream, too.
+        """
+        for _ in range(TRIES):
+            past = self._pick(rng, turns)
+            families = self._order(rng, memory_share, lasting)
+            if past and rng.random() < 0.5:
+                # The same again: the answer is a new one, not what was said before.
+                families.insert(0, rng.choice(past).family)
+            for family in families:
+                qa = ask(world, rng, family)
+                if qa is None:
+                    continue
+                row = self._row(world, rng, qa, past)
+                if len(row.ids) <= length and len(row.targets) <= ANSWER:
+                    self._asked[family] += 1.0 / WEIGHTS.get(family, 1.0)
+                    return row
+        return NOTHING_TO_ASK
+
+    def _pick(self, rng: random.Random, turns: Sequence[Asked]) -> list[Asked]:
+        if not turns:
+            return []
+        count = min(rng.choice((0, 1, 2, 3, MAX_TURNS)), len(turns))
+        return [turns[i] for i in sorted(rng.sample(range(len(turns)), count))]
+
+    def _order(self, rng: random.Random, memory_share: float, lasting: bool) -> list[str]:
+        """Families to try, what has been asked least first; some of them sit out.
+
+        Or a question that seldom fits would always be asked at the first moment it does.
+        """
+        memory = [name for name in FAMILIES["memory"] if lasting or name not in LASTING]
+        groups = [list(FAMILIES["perception"]), memory]
+        if rng.random() < memory_share:
+            groups.reverse()
+        order = rng.sample(FLEETING, 7)
+        for group in groups:
+            ready = [family for family in group if rng.random() < 0.7]
+            order += sorted(ready, key=self._asked.__getitem__)
+        return order
+
+    def _row(self, world: World, rng: random.Random, qa: QA, past: list[Asked]) -> Asked:
+        question = with_manners(qa.question, rng)
+        prompt = self._tokenizer.question_prompt(question, [(a.question, a.answer) for a in past])
+        far = qa.distance_s * world.fps > self._far_frames
+        kind = 2 * FAMILY_NAMES.index(qa.family) + far
+        answer = self._encode(qa.answer)
+        targets = [*answer, self._tokenizer.im_end_id]
+        return Asked(prompt + answer, len(prompt), targets, kind, question, qa.answer, qa.family)

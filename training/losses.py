@@ -1,0 +1,143 @@
+"""What training asks of the model: right answers, and cells that know what they show.
+
+Answers alone would teach slowly. So image tokens also tell, through heads that are not kept, which
+thing a cell shows, the text it is part of, letter by letter, and, further up, which way it moves.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.infinitevl import InfiniteVL
+from model.vision_grid import VisionGrid
+from training.asking import FAMILY_NAMES
+from training.carried import Carried
+from training.data import IGNORED, Batch, Rows
+from training.nano import GRID
+from training.render import NO_TEXT, NUM_CHARACTERS, Labels
+from training.stream_pass import RunLayer, run_layer, stream_pass
+from training.world_catalogue import load_catalogue
+from training.world_scene import MAX_GLYPHS, MOTIONS
+
+NUM_KINDS = 2 * len(FAMILY_NAMES)
+LOSSES = ("answers", "classes", "glyphs", "motions", "letters")
+# Most cells show no more than background.
+BACKGROUND_WEIGHT = 0.15
+# Movement is known after the first group of layers.
+WATCH = 3
+
+
+class Heads(nn.Module):
+    """What cells are asked beside the answers; thrown away after training."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.classes = nn.Linear(hidden_size, load_catalogue("train").num_classes)
+        self.glyphs = nn.Linear(hidden_size, MAX_GLYPHS * (NUM_CHARACTERS + 1))
+        self.motions = nn.Linear(hidden_size, len(MOTIONS))
+        self.letters = nn.Linear(hidden_size, NUM_CHARACTERS + 1)
+
+
+class Losses(NamedTuple):
+    """Of one step.
+
+    each: [len(LOSSES)], as named there; asked, right [NUM_KINDS]: how many questions of each kind
+    there were and how many were answered wholly right; carried: what the streams carry on.
+    """
+
+    each: Tensor
+    asked: Tensor
+    right: Tensor
+    carried: Carried
+
+
+def losses(
+    vlm: InfiniteVL,
+    heads: Heads,
+    grid: VisionGrid,
+    patches: Tensor,
+    labels: Labels,
+    batch: Batch,
+    carried: Carried,
+    run: RunLayer = run_layer,
+) -> Losses:
+    """Let the streams of a batch go on and be asked.
+
+    Args:
+        patches: [B * F, 256, 588]; labels: of as many frames.
+        carried: what the streams remember; run: `run_layer`, or the same compiled.
+    """
+    shape = batch.times_s.shape
+    image_tokens = vlm.visual(patches, grid)
+    passed = stream_pass(
+        vlm,
+        image_tokens.unflatten(0, shape),
+        batch.times_s,
+        carried,
+        [rows.branches for rows in batch.asked],
+        GRID,
+        watch=WATCH,
+        run=run,
+    )
+    seen = cell_losses(heads, image_tokens, passed.watched.flatten(0, 1), labels)
+    hidden = [_at_answers(h, rows) for h, rows in zip(passed.hidden, batch.asked, strict=True)]
+    targets = torch.cat([rows.targets.flatten(0, 2) for rows in batch.asked])
+    kinds = torch.cat([rows.kinds.flatten() for rows in batch.asked])
+    logits = vlm.language_model.logits(torch.cat(hidden))
+    answers = answer_loss(logits, targets)
+    right = ((logits.argmax(-1) == targets) | (targets == IGNORED)).all(-1)
+    counts = torch.zeros(2, NUM_KINDS + 1, device=logits.device)
+    # A row that teaches nothing, of kind -1, falls into a column that is dropped.
+    counts.index_add_(1, kinds + 1, torch.stack([torch.ones_like(right), right]).float())
+    asked, right = counts[:, 1:]
+    return Losses(torch.stack([answers, *seen]), asked, right, passed.carried)
+
+
+def answer_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """The mean over questions of each answer's mean: a short answer weighs as much as a long one.
+
+    Args:
+        logits: [Q, ANSWER, vocabulary]; targets: [Q, ANSWER], IGNORED after the answer's end.
+    """
+    each = F.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    counts = (targets != IGNORED).sum(1)
+    means = each.view(targets.shape).sum(1) / counts.clamp_min(1)
+    return means.sum() / (counts > 0).sum().clamp_min(1)
+
+
+def cell_losses(
+    heads: Heads, image_tokens: Tensor, watched: Tensor, labels: Labels
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What cells say they show: image tokens and watched vectors are [B * F, P, hidden]."""
+    classes = labels.classes.flatten()
+    weight = torch.where(classes == 0, BACKGROUND_WEIGHT, 1.0)
+    named = F.cross_entropy(heads.classes(image_tokens).flatten(0, 1), classes, reduction="none")
+    glyphs = labels.glyphs.flatten()
+    read = heads.glyphs(image_tokens).view(-1, NUM_CHARACTERS + 1)
+    # What does not move plainly and what is not there has no label.
+    motions = torch.where(labels.motions == 0, IGNORED, labels.motions).flatten()
+    moving = heads.motions(watched).flatten(0, 1)
+    letters, spelled = labels.letters.flatten(), heads.letters(image_tokens).flatten(0, 1)
+    return (
+        (named.float() * weight).sum() / weight.sum(),
+        _mean(F.cross_entropy(read, glyphs, ignore_index=NO_TEXT, reduction="sum"), glyphs),
+        _mean(F.cross_entropy(moving, motions, ignore_index=IGNORED, reduction="sum"), motions),
+        _mean(F.cross_entropy(spelled, letters, ignore_index=NO_TEXT, reduction="sum"), letters),
+    )
+
+
+def _mean(total: Tensor, labels: Tensor) -> Tensor:
+    """Over the labels that count; 0 if there are none."""
+    return total / (labels >= 0).sum().clamp_min(1)
+
+
+def _at_answers(hidden: Tensor, rows: Rows) -> Tensor:
+    """What predicts the answers: [B, n, M, T, hidden] -> [B * n * M, ANSWER, hidden]."""
+    flat = hidden.flatten(0, 2)
+    steps = torch.arange(rows.targets.shape[-1], device=hidden.device)
+    places = (rows.first.flatten()[:, None] + steps).clamp_max(flat.shape[1] - 1)
+    return flat.gather(1, places[..., None].expand(-1, -1, flat.shape[-1]))
