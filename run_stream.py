@@ -16,7 +16,7 @@ import threading
 
 import torch
 
-from model.checkpoint import LoadedModel, load_model
+from model.checkpoint import LoadedModel, best_dtype, load_model
 from model.config import VisionConfig
 from model.weights import CheckpointError
 from sources.errors import SourceError
@@ -49,11 +49,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def put_together(args: argparse.Namespace) -> tuple[StreamSession, Terminal, Engine]:
     """Source, model, engine, session, terminal, and the questions that were given."""
-    device, dtype = _device(args.device)
+    device = _device(args.device)
     sampling = SamplingParams(args.max_tokens, args.temperature, args.top_p)
     questions = [parse_timed(text) for text in args.ask]
     source = open_source(args.source, loop=args.loop)
-    model = load_model(args.model, device, dtype)
+    model = load_model(args.model, device, best_dtype(device))
     engine = Engine(model, _engine_config(args, model))
     if not args.json:
         print(introduction(model))
@@ -117,7 +117,7 @@ def introduction(model: LoadedModel) -> str:
 
 
 def _engine_config(args: argparse.Namespace, model: LoadedModel) -> EngineConfig:
-    grid, tokens = None, model.frame_tokens
+    grid, tokens = model.grid, model.frame_tokens
     if args.frame_size is not None:
         grid = _grid(args.frame_size, model.vlm.config.vision)
         tokens = grid[0] * grid[1]
@@ -139,14 +139,14 @@ def _grid(size: tuple[int, int], vision: VisionConfig) -> tuple[int, int]:
     return rows, columns
 
 
-def _device(name: str) -> tuple[torch.device, torch.dtype]:
+def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch sees no CUDA device here; use --device cpu")
     if name not in ("cpu", "cuda"):
         raise ValueError(f"--device {name}: known are auto, cpu and cuda")
-    return torch.device(name), torch.bfloat16 if name == "cuda" else torch.float32
+    return torch.device(name)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from model.checkpoint import LoadedModel, load_model
+from model.checkpoint import LoadedModel, best_dtype, load_model
 from sources.frame import VideoFrame
 from sources.synthetic import render
 from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
@@ -16,10 +16,9 @@ WIDTH, HEIGHT = 640, 360
 
 
 def load(name: str) -> LoadedModel:
-    """The model on the GPU in bf16 if there is one, else on the CPU in fp32."""
-    if torch.cuda.is_available():
-        return load_model(name, "cuda", torch.bfloat16)
-    return load_model(name)
+    """The model on the GPU if there is one, else on the CPU, in its best dtype."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load_model(name, device, best_dtype(device))
 
 
 class HandDriven:
@@ -30,7 +29,10 @@ class HandDriven:
 
     def __init__(self, model: LoadedModel, max_answers: int, clock: Callable[[], float]) -> None:
         config = EngineConfig(
-            frame_tokens=model.frame_tokens, max_answers=max_answers, max_questions=max_answers
+            frame_tokens=model.frame_tokens,
+            grid=model.grid,
+            max_answers=max_answers,
+            max_questions=max_answers,
         )
         self.engine = Engine(model, config, clock)
         self.answers: list[AnswerDone] = []

@@ -16,8 +16,9 @@ from typing import Any
 import psutil
 import torch
 
+from benchmarks.by_hand import load
 from benchmarks.report import show
-from model.checkpoint import DEFAULT_MODEL, load_model
+from model.checkpoint import DEFAULT_MODEL
 from run_stream import default_threads
 from sources.open import open_source
 from stream.buffer import FullPolicy
@@ -74,11 +75,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=default_threads())
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    cuda = torch.cuda.is_available()
-    model = load_model(
-        args.model, "cuda" if cuda else "cpu", torch.bfloat16 if cuda else torch.float32
-    )
-    engine = Engine(model, EngineConfig(frame_tokens=model.frame_tokens, max_streams=2))
+    model = load(args.model)
+    config = EngineConfig(frame_tokens=model.frame_tokens, grid=model.grid, max_streams=2)
+    engine = Engine(model, config)
     thread = threading.Thread(target=engine.run, daemon=True)
     thread.start()
     watch(engine, args, "warm-up", WARM_UP_S, WARM_UP_S / 2)

@@ -4,6 +4,7 @@ A local folder, a Hugging Face id, `random:tiny` or `random:4b`. Only safetensor
 read; no code of a checkpoint is ever run.
 """
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,13 @@ from model.tokenizer import ChatTokenizer, TokenizerError, byte_tokenizer
 from model.weights import CheckpointError, load_weights, random_weights
 
 DEFAULT_MODEL = "random:tiny"
-FILES = ["config.json", "tokenizer.json", "*.safetensors", "model.safetensors.index.json"]
+FILES = [
+    "config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "*.safetensors",
+    "model.safetensors.index.json",
+]
 RANDOM = {"tiny": (TINY, TINY_SPECIAL_IDS, 64), "4b": (PUBLISHED_4B, PUBLISHED_SPECIAL_IDS, 256)}
 PUBLISHED_FRAME_TOKENS = 256
 
@@ -31,6 +38,7 @@ class LoadedModel:
         name: as the user gave it.
         trained: False for weights from a seed, whose every answer must be called untrained.
         frame_tokens: image tokens a frame may have unless the user says otherwise.
+        grid: rows and columns of image tokens, if the model knows frames of one size only.
     """
 
     vlm: InfiniteVL
@@ -38,6 +46,15 @@ class LoadedModel:
     name: str
     trained: bool
     frame_tokens: int
+    grid: tuple[int, int] | None = None
+
+
+def best_dtype(device: torch.device | str) -> torch.dtype:
+    """bf16 where the device multiplies it faster than fp32, as all GPUs and some CPUs do."""
+    if torch.device(device).type == "cuda":
+        return torch.bfloat16
+    can: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.bfloat16 if can.get("avx512_bf16") or can.get("amx_bf16") else torch.float32
 
 
 def load_model(
@@ -69,7 +86,27 @@ def load_model(
             f"{folder}: <|vision_end|> is {tokenizer.vision_end_id} in tokenizer.json but "
             f"{vlm.config.vision_end_token_id} in config.json"
         )
-    return LoadedModel(vlm, tokenizer, name, trained=True, frame_tokens=PUBLISHED_FRAME_TOKENS)
+    grid = _frame_grid(folder, vlm.config.vision.cell_size)
+    tokens = grid[0] * grid[1] if grid else PUBLISHED_FRAME_TOKENS
+    return LoadedModel(vlm, tokenizer, name, trained=True, frame_tokens=tokens, grid=grid)
+
+
+def _frame_grid(folder: Path, cell: int) -> tuple[int, int] | None:
+    """The one frame size a checkpoint knows, if its `preprocessor_config.json` names one."""
+    file = folder / "preprocessor_config.json"
+    if not file.exists():
+        return None
+    try:
+        size = json.loads(file.read_text(encoding="utf-8")).get("size") or {}
+        height, width = size.get("height"), size.get("width")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{file} is not readable JSON with a 'size': {error}") from error
+    if height is None or width is None:
+        return None
+    for side in (height, width):
+        if not isinstance(side, int) or side <= 0 or side % cell:
+            raise CheckpointError(f"{file}: a frame's side must be a multiple of {cell}: {side!r}")
+    return height // cell, width // cell
 
 
 def _folder(name: str) -> Path:

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 import model.checkpoint
-from model.checkpoint import CheckpointError, load_model
+from model.checkpoint import CheckpointError, best_dtype, load_model
 from model.tokenizer import byte_tokenizer
 
 TINY = Path(__file__).parent / "data" / "tiny"
@@ -102,3 +103,38 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     """The first missing file is named."""
     with pytest.raises(CheckpointError, match=r"config\.json cannot be read"):
         load_model(str(tmp_path))
+
+
+def test_a_checkpoint_may_know_one_frame_size(folder: Path) -> None:
+    """`preprocessor_config.json` with a height and a width; without them frames keep their shape."""
+    give_tokenizer(folder)
+    file = folder / "preprocessor_config.json"
+    assert load_model(str(folder)).grid is None
+    file.write_text('{"size": {"shortest_edge": 3136, "longest_edge": 12845056}}')
+    assert load_model(str(folder)).grid is None
+    file.write_text('{"size": {"height": 224, "width": 280}}')
+    model = load_model(str(folder))
+    assert (model.grid, model.frame_tokens) == ((8, 10), 80)
+
+
+@pytest.mark.parametrize("text", ['{"size": {"height": 224, "width": 230}}', "[]", "{"])
+def test_a_frame_size_that_cannot_be_is_refused(folder: Path, text: str) -> None:
+    """The message names the file."""
+    give_tokenizer(folder)
+    (folder / "preprocessor_config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json"):
+        load_model(str(folder))
+
+
+def test_a_cpu_computes_in_bf16_only_where_that_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a CPU's features one is enough; a PyTorch that cannot tell means fp32."""
+    assert best_dtype("cuda") is torch.bfloat16
+    for features, dtype in (
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True, "avx512_bf16": False}, torch.bfloat16),
+        ({"avx2": True}, torch.float32),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda features=features: features)
+        assert best_dtype("cpu") is dtype
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert best_dtype(torch.device("cpu")) is torch.float32

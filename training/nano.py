@@ -108,9 +108,12 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
 
 
 def save_checkpoint(vlm: InfiniteVL, tokenizer_file: Path, folder: Path) -> None:
-    """Write a published-style folder: config, tokenizer, fp16 shards and their index."""
+    """Write a published-style folder: configs, tokenizer, fp16 shards and their index."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=1) + "\n")
+    side = GRID[0] * vlm.config.vision.cell_size
+    size = {"size": {"height": side, "width": side}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(size) + "\n")
     shutil.copy(tokenizer_file, folder / "tokenizer.json")
     tensors = {}
     for name, destination in destinations(vlm).items():
