@@ -51,6 +51,8 @@ class World:
         self.director = Director(self.stage, self.casting, style)
         # which answer each yes-or-no family owes next, so that neither is the better guess
         self.wanted: dict[str, bool] = {}
+        # whether this scene is before a photo and has clutter in it
+        self.crowded = False
         self._num_frames = 0
         self._num_cuts = -1
         self.director.begin()
@@ -123,6 +125,7 @@ class World:
         self._phase = uniform(0.0, 6.28)
         self._clutter: list[float] = []
         num_clutter = rng.randint(0, style.clutter)
+        self.crowded = photo and num_clutter > 0
         for i in range(CLUTTER):
             self._clutter += self._scrap(rng) if i < num_clutter else EMPTY_LAYER
 
