@@ -106,7 +106,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_may_know_one_frame_size(folder: Path) -> None:
-    """`preprocessor_config.json` with a height and a width; without them frames keep their shape."""
+    """`preprocessor_config.json` with height and width; without them frames keep their shape."""
     give_tokenizer(folder)
     file = folder / "preprocessor_config.json"
     assert load_model(str(folder)).grid is None
