@@ -277,7 +277,7 @@ def test_every_answer_is_what_a_replay_of_the_scenes_says(fps: float) -> None:
             if rng.random() > 2 / fps:
                 continue
             for family in rng.sample(families, 5):
-                qa = ask(world, rng, family)
+                qa = ask(world, rng, family, rng.choice(("train", "heldout")))
                 if qa is None:
                     continue
                 expected = _expected(oracle, world, qa)

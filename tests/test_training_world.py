@@ -4,19 +4,27 @@ import random
 import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from training.questions import FAMILIES, ask, normalise
-from training.questions_wordings import WORDINGS
+from training.questions import FAMILIES, ask, fill, normalise
+from training.questions_wordings import WORDINGS, expand, read_wordings, sentences
 from training.world import World, WorldStyle
-from training.world_catalogue import ALIKE, load_catalogue, load_index, with_article
+from training.world_catalogue import ALIKE, SHAPES, load_catalogue, load_index, with_article
 from training.world_history import SNAPSHOTS_S
 from training.world_scene import CLUTTER, FIRST_PICTURE, WORD_SLOT
 
 ALL_FAMILIES = [*FAMILIES["perception"], *FAMILIES["memory"]]
+SENTENCES = {
+    family: [sentence for pattern in train for sentence in sentences(pattern)]
+    for family, (train, _) in WORDINGS.items()
+}
+NAMES = re.compile(
+    rf"\b({'|'.join([*(entry['name'] for entry in load_index()['objects']), *SHAPES])})\b"
+)
 
 
 def test_the_same_seed_gives_the_same_stream_and_questions_bit_for_bit() -> None:
@@ -110,30 +118,76 @@ def test_names_are_distinct_and_a_cast_has_no_two_alike() -> None:
     assert [with_article(w).split()[0] for w in words] == ["a", "an", "an", "a", "an", "a"]
 
 
-def test_every_family_has_wordings_that_are_held_out() -> None:
+def test_every_family_has_hundreds_of_sentences_and_none_twice() -> None:
     assert set(WORDINGS) == set(ALL_FAMILIES)
-    for train, held in WORDINGS.values():
-        assert len(train) >= 12 and len(held) >= 3
-        assert len({normalise(w) for w in (*train, *held)}) == len(train) + len(held)
-    everywhere = {normalise(w) for train, _ in WORDINGS.values() for w in train}
-    assert not everywhere & {normalise(w) for _, held in WORDINGS.values() for w in held}
+    everywhere = Counter(s.lower() for said in SENTENCES.values() for s in said)
+    assert everywhere.most_common(1)[0][1] == 1
+    for family, (train, held) in WORDINGS.items():
+        assert len(train) >= 16 and len(held) == 4
+        assert len(SENTENCES[family]) >= 300, family
+    for sentence in (*everywhere, *(w for _, held in WORDINGS.values() for w in held)):
+        assert len(re.findall(r"[\w'{}]+|[^\w\s]", sentence)) <= 18, sentence
+        assert not NAMES.search(sentence.lower()), sentence
+
+
+def test_held_out_wordings_are_not_like_what_is_trained() -> None:
+    everywhere = {normalise(s) for said in SENTENCES.values() for s in said}
+    for family, (_, held) in WORDINGS.items():
+        assert not everywhere & {normalise(w) for w in held}
+        trained = {tuple(_words(s.lower())) for s in SENTENCES[family]}
+        alike = [w for w in held if any(_within_two_edits(_words(w.lower()), t) for t in trained)]
+        assert len(alike) <= 1, alike
 
 
 def test_held_out_wordings_have_no_word_that_training_lacks() -> None:
-    known = {word for train, _ in WORDINGS.values() for w in train for word in _words(w)}
+    known = {word for said in SENTENCES.values() for s in said for word in _words(fill(s, {}))}
     unknown = {
         (word, w)
         for _, held in WORDINGS.values()
         for w in held
-        for word in _words(w)
+        for word in _words(fill(w, {}))
         if word not in known
     }
     assert not unknown
 
 
 def _words(wording: str) -> list[str]:
-    """Lower-case words, without placeholders and punctuation."""
-    return re.findall(r"[a-z']+", re.sub(r"\{\w+\}", " ", wording).lower())
+    """Its words, placeholders included, without punctuation."""
+    return re.findall(r"[{}A-Za-z']+", wording)
+
+
+def _within_two_edits(a: Sequence[str], b: Sequence[str]) -> bool:
+    """Whether two words left out, put in or replaced turn one sentence into the other."""
+    if len(Counter(a) - Counter(b)) > 2 or abs(len(a) - len(b)) > 2:
+        return False
+    row = list(range(len(b) + 1))
+    for i, word in enumerate(a):
+        above, row = row, [i + 1]
+        for j, other in enumerate(b):
+            row.append(min(above[j] + (word != other), above[j + 1] + 1, row[j] + 1))
+    return row[-1] <= 2
+
+
+def test_a_pattern_says_what_it_lists_and_the_same_for_the_same_seed() -> None:
+    pattern = "[Please |Now[| just] |]tell me[| now]."
+    listed = list(sentences(pattern))
+    assert listed == [
+        f"{a}tell me{b}." for a in ("Please ", "Now ", "Now just ", "") for b in ("", " now")
+    ]
+    said = [expand(pattern, random.Random(seed)) for seed in range(100)]
+    assert set(said) == set(listed)
+    assert said == [expand(pattern, random.Random(seed)) for seed in range(100)]
+    rng = random.Random(0)
+    for family, (train, _) in WORDINGS.items():
+        assert {expand(pattern, rng) for pattern in train} <= set(SENTENCES[family])
+
+
+@pytest.mark.parametrize("pattern", ["[a", "a]", "a|b", "[a|[b]", "[a] b]", "[a] [b", "[a]|b"])
+def test_brackets_that_do_not_match_are_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(pattern))):
+        read_wordings(f"[word]\ntrain = ['{pattern}']\nheldout = ['Which word?']")
+    with pytest.raises(ValueError, match="held-out"):
+        read_wordings(f"[word]\ntrain = ['What word?']\nheldout = ['{pattern}']")
 
 
 def test_yes_and_no_are_equally_good_guesses() -> None:

@@ -16,7 +16,7 @@ from training.questions_draft import NUMBER_NAMES
 from training.questions_going_on import GOING_ON
 from training.questions_past import PAST
 from training.questions_present import PRESENT
-from training.questions_wordings import WORDINGS
+from training.questions_wordings import WORDINGS, expand
 from training.world import World
 
 RECENT_S = 3.0
@@ -71,19 +71,18 @@ def _ask(world: World, rng: random.Random, family: str, wording: Wording) -> QA 
     draft = _ASKERS[family](world, rng)
     if draft is None:
         return None
-    template = rng.choice(WORDINGS[family][wording == "heldout"])
-    question = _fill(template, draft.fields)
+    pattern = rng.choice(WORDINGS[family][wording == "heldout"])
+    question = fill(expand(pattern, rng), draft.fields)
     distance_s = min(draft.distance_s, world.now)
     memory = family in PAST and distance_s > RECENT_S
     return QA(family, memory, question, draft.answer, distance_s, draft.yes_no)
 
 
-def _fill(template: str, fields: dict[str, str]) -> str:
+def fill(wording: str, fields: dict[str, str]) -> str:
     """Put the fields into a wording and begin it with a capital."""
     for name, value in fields.items():
-        template = template.replace(f"{{{name}}}", value)
-        template = template.replace(f"{{{name.capitalize()}}}", value)
-    return template[0].upper() + template[1:]
+        wording = wording.replace(f"{{{name}}}", value)
+    return wording[0].upper() + wording[1:]
 
 
 def normalise(answer: str) -> str:

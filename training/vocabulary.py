@@ -4,15 +4,19 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from training.manners import with_manners
 from training.nano import train_tokenizer
-from training.questions import FAMILIES, ask
-from training.questions_wordings import WORDINGS
+from training.questions import FAMILIES, ask, fill
+from training.questions_wordings import WORDINGS, expand
 from training.world import World, WorldStyle
 from training.world_catalogue import WORDS, load_catalogue, with_article
 
 WORLDS = 40
 FRAMES = 60
 FPS = 2.0
+# how often each wording is said, and of what
+SAYINGS = 20
+FIELDS = {"a": "a cat", "the": "the cat", "other": "the dog", "n": "ten"}
 
 
 def write_tokenizer(path: Path, seed: int = 0) -> None:
@@ -30,9 +34,11 @@ def texts(seed: int) -> Iterator[str]:
     for word in WORDS:
         yield from [f"the word {word.lower()}"] * 3
     yield from (f"the number {n}" for n in range(100))
-    for wordings, _ in WORDINGS.values():
-        yield from [f"user\n{wording}" for wording in wordings] * 3
     rng = random.Random(seed)
+    for patterns, _ in WORDINGS.values():
+        for pattern in patterns:
+            for _ in range(SAYINGS):
+                yield f"user\n{with_manners(fill(expand(pattern, rng), FIELDS), rng)}"
     for number in range(WORLDS):
         world = World(seed * 1000 + number, FPS, WorldStyle())
         for _ in range(FRAMES):
