@@ -1,0 +1,91 @@
+"""Pictures of a training and of an exam, for the documentation.
+
+    python -m benchmarks.plots training runs/nano/log.jsonl docs/images/training.png
+    python -m benchmarks.plots exam answers.jsonl docs/images/exam.png
+
+The answers are what `benchmarks.exam --keep` wrote down.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from benchmarks.exam import read
+from benchmarks.exam_report import distances, families
+from training.losses import LOSSES
+from training.questions import FAMILIES
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+
+def training(log: Path, out: Path) -> None:
+    """Losses, and the share of answers that were wholly right, over the seconds of training."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
+    seconds = [line["seconds"] for line in lines]
+    for name in LOSSES:
+        left.plot(seconds, [line.get(name) for line in lines], label=name, linewidth=1)
+    left.set(xlabel="seconds", ylabel="loss", yscale="log", title="Losses")
+    for name, label in (
+        ("perception", "perception"),
+        ("memory", "memory within 4 windows"),
+        ("far", "memory beyond 4 windows"),
+    ):
+        right.plot(seconds, [line[name] for line in lines], label=label, linewidth=1)
+    right.set(xlabel="seconds", ylim=(0, 1), title="Answers wholly right, in training")
+    _finish(figure, (left, right), out)
+
+
+def exam(answers: list[Path], out: Path) -> None:
+    """Accuracy by family, and of memory by distance at every frame rate."""
+    answered = read(answers)
+    found = families(answered)
+    names = [n for group in ("memory", "perception") for n in FAMILIES[group] if n in found]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 8), width_ratios=(1, 1.3))
+    colours = ["tab:blue" if n in FAMILIES["perception"] else "tab:orange" for n in names]
+    left.barh(names, [found[n]["all"] for n in names], color=colours, label="right")
+    left.plot([found[n]["majority"] for n in names], names, "k|", label="best guess")
+    left.set(xlim=(0, 1), title="By family (orange: memory)")
+    left.tick_params(axis="y", labelsize=8)
+    for fps, curve in distances(answered).items():
+        points = [(float(d), *share) for d, share in curve.items() if share[1] >= 10]
+        right.plot(
+            [max(d, 2.5) for d, _, _ in points], [a for _, a, _ in points], "o-", label=f"{fps} fps"
+        )
+    right.set(
+        xscale="log", ylim=(0, 1), xlabel="seconds since the evidence", title="Memory by distance"
+    )
+    _finish(figure, (left, right), out)
+
+
+def _finish(figure: Any, axes: tuple[Any, ...], out: Path) -> None:
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
+    print(out)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Draw a training or an exam.")
+    parser.add_argument("what", choices=["training", "exam"])
+    parser.add_argument("files", type=Path, nargs="+", help="what to read, then the picture")
+    args = parser.parse_args()
+    *sources, out = args.files
+    if not sources:
+        parser.error("name what to read, then the picture")
+    if args.what == "training":
+        training(sources[0], out)
+    else:
+        exam(sources, out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
