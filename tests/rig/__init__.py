@@ -1,0 +1,1 @@
+"""Cameras, a proxy that breaks connections, and numbered frames, for tests of network sources."""
