@@ -20,7 +20,7 @@ from model.checkpoint import LoadedModel, best_dtype, load_model
 from model.config import VisionConfig
 from model.weights import CheckpointError
 from sources.errors import SourceError
-from sources.open import open_source
+from sources.open import SourceOptions, open_source
 from stream.engine import Engine, EngineConfig
 from stream.events import SourceCondition
 from stream.question import QuestionRefusedError, SamplingParams, parse_timed
@@ -30,6 +30,8 @@ from ui.terminal import Terminal
 
 STOP_WITHIN_S = 10.0
 MAX_FRAME_TOKENS = 16_384
+# What a camera's pictures will be like is not known before it sends one.
+WARM_UP_HEIGHT, WARM_UP_WIDTH = 360, 640
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,18 +54,20 @@ def put_together(args: argparse.Namespace) -> tuple[StreamSession, Terminal, Eng
     device = _device(args.device)
     sampling = SamplingParams(args.max_tokens, args.temperature, args.top_p)
     questions = [parse_timed(text) for text in args.ask]
-    source = open_source(args.source, loop=args.loop)
+    options = SourceOptions(args.loop, args.rtsp_transport, args.hwaccel)
+    source = open_source(args.source, options)
     model = load_model(args.model, device, best_dtype(device))
     engine = Engine(model, _engine_config(args, model))
     if not args.json:
         print(introduction(model))
-    engine.warm_up(source.info.height, source.info.width)
-    if source.info.live:
-        # What a camera sent while the model was loading is stale: start from now.
-        source.close()
-        source = open_source(args.source)
+    engine.warm_up(source.info.height or WARM_UP_HEIGHT, source.info.width or WARM_UP_WIDTH)
     fps = args.fps if args.pace == "clock" else None
-    config = StreamConfig(fps=fps, on_full=args.on_full, duration_s=args.duration)
+    config = StreamConfig(
+        fps=fps,
+        on_full=args.on_full,
+        duration_s=args.duration,
+        reset_on_gap=args.on_gap == "reset",
+    )
     session = StreamSession(source, engine, config)
 
     def ask(at_s: float, text: str) -> None:

@@ -20,7 +20,7 @@ from benchmarks.by_hand import load
 from benchmarks.report import show
 from model.checkpoint import DEFAULT_MODEL
 from run_stream import default_threads
-from sources.open import open_source
+from sources.open import SourceOptions, open_source
 from stream.buffer import FullPolicy
 from stream.engine import Engine, EngineConfig
 from stream.events import AnswerDone, Event
@@ -38,7 +38,7 @@ def watch(
     engine: Engine, args: argparse.Namespace, name: str, seconds: float, question_every_s: float
 ) -> tuple[MonitorReport, list[AnswerDone]]:
     """One session over `seconds` of stream, asking as it goes."""
-    source = open_source(args.source, loop=True)
+    source = open_source(args.source, SourceOptions(loop=True))
     config = StreamConfig(name, args.fps, FullPolicy.DROP_OLDEST, duration_s=seconds)
     session = StreamSession(source, engine, config)
     answers: list[AnswerDone] = []

@@ -11,7 +11,3 @@ class SourceError(Exception):
 
 class SourceOpenError(SourceError):
     """The source could not be opened, or gave no first frame."""
-
-
-class SourceLostError(SourceError):
-    """A live source that had been opened stopped giving frames."""

@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sources.status import FramesLost, SourceStatus
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoFrame:
@@ -18,7 +20,8 @@ class VideoFrame:
     `image` is uint8 RGB [H, W, 3], contiguous, and its size may differ from frame to frame.
     `seq` counts the frames read, from 0. `pts_s` is media time in seconds since the first frame,
     never backward. `arrived_s` is the clock when the frame was ready, and `decode_s` the seconds
-    that decoding and converting it took.
+    that decoding and converting it took. `epoch` counts how often a live source was lost and
+    found again before it.
     """
 
     image: npt.NDArray[np.uint8]
@@ -26,21 +29,26 @@ class VideoFrame:
     pts_s: float
     arrived_s: float
     decode_s: float
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """What is known of a source once it is open.
+    """What is known of a source.
 
-    `name` is safe to print. `width` and `height` are those of the first upright frame, in pixels.
-    `fps` is the nominal rate, None where the source does not say or says nonsense.
+    `name` is safe to print. `width` and `height` are those of the first upright frame, in pixels,
+    None before a live source has sent one. `fps` is the nominal rate, None where the source does
+    not say or says nonsense.
     """
 
     name: str
     live: bool
-    width: int
-    height: int
-    fps: float | None
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+
+
+SourceItem = VideoFrame | SourceStatus | FramesLost
 
 
 class VideoSource(Protocol):
@@ -50,10 +58,11 @@ class VideoSource(Protocol):
     def info(self) -> SourceInfo:
         """What the source is."""
 
-    def read(self) -> VideoFrame | None:
-        """Block for the next frame; None at the end of a file and after `close`.
+    def read(self) -> SourceItem | None:
+        """Block for what comes next; None at the end and after `close`.
 
-        Raises SourceLostError when a live source is lost.
+        A live source that is lost says so and tries again for ever. Raises SourceError if a source
+        cannot go on.
         """
 
     def close(self) -> None:

@@ -1,27 +1,214 @@
-"""Numbers and times the frames of a live source by when they arrive."""
+"""A live source that is never given up: camera, network stream or screen.
 
-from collections.abc import Callable
+It is captured in a process of its own, watched, ended when it hangs, and tried again for ever, each
+time after a random wait below a limit that doubles. All it goes through comes out of `read`, in
+order, among its frames.
+"""
 
-import numpy as np
-import numpy.typing as npt
+import random
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from sources.frame import VideoFrame
+from sources.capture_errors import WORDS
+from sources.feed import Feed, FeedClosed, FeedEvent, FeedOpened
+from sources.frame import SourceInfo, SourceItem, VideoFrame
+from sources.ring import RingFrame
+from sources.status import FramesLost, LossReason, SourceCondition, SourceStatus
 
 
-class Arrivals:
-    """Makes frames whose media time is the clock since the first of them arrived."""
+class RunningFeed(Protocol):
+    """What is needed of sources.feed.Feed."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def next(self, timeout_s: float) -> FeedEvent | None: ...
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long, in seconds, a source may take.
+
+    Attributes:
+        connect: to the first picture of a try.
+        stall: without a picture before it is called stalled; also five of its periods.
+        grace: stalled before the try is given up.
+        backoff, backoff_most: the limit of the first wait between tries, and of the longest.
+        settled: with pictures after which the waits begin anew.
+    """
+
+    connect: float = 10.0
+    stall: float = 2.0
+    grace: float = 1.0
+    backoff: float = 0.5
+    backoff_most: float = 30.0
+    settled: float = 10.0
+
+
+class LiveSource:
+    """The frames of a live source and what becomes of it; one thread reads, any may close."""
+
+    def __init__(
+        self,
+        name: str,
+        capture: dict[str, Any],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        patience: Patience | None = None,
+        start: Callable[[dict[str, Any]], RunningFeed] = Feed,
+        wait: Callable[[float], bool] | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """Prepare; nothing is captured before the first `read`.
+
+        Args:
+            name: safe to print.
+            capture: what the capturing process is told.
+            start: starts a try.
+            wait: sleeps so many seconds; True if the source was closed meanwhile.
+        """
+        self._info = SourceInfo(name, live=True)
+        self._capture = capture
         self._clock = clock
-        self._seq = 0
-        self._started_s = 0.0
+        self._patience = patience or Patience()
+        self._start = start
+        self._closed = threading.Event()
+        self._wait = wait or self._closed.wait
+        self._rng = rng or random.Random()
+        self._feed: RunningFeed | None = None
+        self._reading = threading.Lock()
+        self._seq = self._epoch = 0
+        self._first_s: float | None = None
+        self._last_s: float | None = None  # when the last picture came
+        self._live_since_s: float | None = None
+        self._items = self._run()
 
-    def frame(self, image: npt.NDArray[np.uint8], decode_s: float) -> VideoFrame:
-        """Return the frame of an RGB image [H, W, 3] that is ready now and took `decode_s`."""
-        arrived_s = self._clock()
-        if self._seq == 0:
-            self._started_s = arrived_s
-        pts_s = arrived_s - self._started_s
-        frame = VideoFrame(image, self._seq, pts_s, arrived_s, decode_s)
+    @property
+    def info(self) -> SourceInfo:
+        """What is known of it so far."""
+        return self._info
+
+    def read(self) -> SourceItem | None:
+        """Block for the next frame, status or loss; None once closed or at the end of a film."""
+        with self._reading:
+            item = None if self._closed.is_set() else next(self._items, None)
+            if self._closed.is_set():
+                self._end_feed()
+                return None
+            return item
+
+    def close(self) -> None:
+        """End it; a blocked `read` returns None at once."""
+        self._closed.set()
+        if (feed := self._feed) is not None:
+            feed.cancel()
+        if self._reading.acquire(blocking=False):
+            try:
+                self._end_feed()
+            finally:
+                self._reading.release()
+
+    def _run(self) -> Iterator[SourceItem]:
+        """Try after try, with what each brings."""
+        name, patience, tries = self._info.name, self._patience, 0
+        yield SourceStatus(SourceCondition.CONNECTING, f"connecting to {name}")
+        while True:
+            self._live_since_s = None
+            self._feed = self._start(self._capture)
+            reason = yield from self._watch(self._feed)
+            if left := self._end_feed():
+                yield FramesLost(left, LossReason.RECONNECT)
+            if reason == "ended":
+                yield SourceStatus(SourceCondition.ENDED, f"{name} has ended", self._epoch)
+                return
+            since_s = self._live_since_s
+            if since_s is not None and self._clock() - since_s >= patience.settled:
+                tries = 0
+            limit_s = min(patience.backoff * 2**tries, patience.backoff_most)
+            retry_s, tries = self._rng.uniform(0.0, limit_s), min(tries + 1, 30)
+            detail = f"{name}: {WORDS.get(reason, reason)}; next try in {retry_s:.1f} s"
+            yield SourceStatus(
+                SourceCondition.RECONNECTING, detail, self._epoch, retry_s=round(retry_s, 3)
+            )
+            self._wait(retry_s)
+
+    def _watch(self, feed: RunningFeed) -> Generator[SourceItem, None, str]:
+        """What one try brings; returns why it is over, a code or words."""
+        patience, began_s = self._patience, self._clock()
+        opened: FeedOpened | None = None
+        stalled = False
+        while not self._closed.is_set():
+            if self._live_since_s is None:
+                until_s = began_s + patience.connect
+            else:
+                assert self._last_s is not None
+                until_s = self._last_s + self._stall_s() + (patience.grace if stalled else 0.0)
+            event = feed.next(until_s - self._clock())
+            match event:
+                case FeedOpened():
+                    opened = event
+                case RingFrame():
+                    if self._live_since_s is None or stalled:
+                        yield self._live(opened, event.arrived_s, stalled)
+                        stalled = False
+                    yield self._frame(event)
+                case FramesLost():
+                    self._seq += event.count if event.reason is LossReason.OVERRUN else 0
+                    yield event
+                case FeedClosed(code):
+                    return code
+                case None if self._clock() >= until_s:
+                    if self._live_since_s is None:
+                        return f"no picture came within {patience.connect:g} s"
+                    if stalled:
+                        return "silent"
+                    stalled = True
+                    yield SourceStatus(
+                        SourceCondition.STALLED,
+                        f"{self._info.name}: no picture for {self._stall_s():.1f} s",
+                        self._epoch,
+                    )
+        return "lost"
+
+    def _live(self, opened: FeedOpened | None, arrived_s: float, stalled: bool) -> SourceStatus:
+        """Pictures come, or come again; a new connection begins a new epoch."""
+        gap_s = None if self._last_s is None else round(arrived_s - self._last_s, 3)
+        if not stalled:
+            if self._last_s is not None:
+                self._epoch += 1
+            self._live_since_s = arrived_s
+        name = self._info.name
+        if opened is not None:
+            self._info = SourceInfo(name, True, opened.width, opened.height, opened.fps)
+        detail = f"{name}: {opened.detail if opened else 'pictures come'}"
+        if gap_s is not None:
+            detail += f", after {gap_s:.1f} s without a picture"
+        return SourceStatus(SourceCondition.LIVE, detail, self._epoch, gap_s=gap_s)
+
+    def _frame(self, event: RingFrame) -> VideoFrame:
+        if self._first_s is None:
+            self._first_s = event.arrived_s
+        self._last_s = event.arrived_s
+        frame = VideoFrame(
+            image=event.image,
+            seq=self._seq,
+            pts_s=event.arrived_s - self._first_s,
+            arrived_s=event.arrived_s,
+            decode_s=event.decode_s,
+            epoch=self._epoch,
+        )
         self._seq += 1
         return frame
+
+    def _stall_s(self) -> float:
+        period_s = 1.0 / self._info.fps if self._info.fps else 0.0
+        return max(self._patience.stall, 5 * period_s)
+
+    def _end_feed(self) -> int:
+        """End the try under way; how many of its frames nobody will see."""
+        feed, self._feed = self._feed, None
+        return 0 if feed is None else feed.close()

@@ -1,7 +1,7 @@
 """The hand-over of frames from a source's thread to the engine's: bounded, with a stated policy.
 
 A file waits for the engine (every frame counts); a live source overwrites its oldest frame (the
-newest counts), and what is overwritten is reported, never silent.
+newest counts), and what is dropped is reported, never silent.
 """
 
 import threading
@@ -18,6 +18,7 @@ class FullPolicy(StrEnum):
 
     WAIT = "wait"
     DROP_OLDEST = "drop_oldest"
+    DROP_NEWEST = "drop_newest"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +43,7 @@ class FrameBuffer:
         """Make an open, empty buffer.
 
         Args:
-            on_drop: called in the putting thread with each frame that was overwritten.
+            on_drop: called in the putting thread with each frame that had no room.
             on_change: called after a frame came in or the buffer closed.
         """
         self._capacity = capacity
@@ -54,18 +55,18 @@ class FrameBuffer:
         self._closed = False
 
     def put(self, scheduled: ScheduledFrame) -> bool:
-        """Hand a frame over, waiting or overwriting when full; False if the buffer is closed."""
-        overwritten = None
+        """Hand a frame over, waiting or dropping when full; False if the buffer is closed."""
         with self._changed:
             if self._policy is FullPolicy.WAIT:
                 self._changed.wait_for(lambda: self._closed or len(self._frames) < self._capacity)
             if self._closed:
                 return False
-            if len(self._frames) == self._capacity:
-                overwritten = self._frames.popleft()
             self._frames.append(scheduled)
-        if overwritten is not None:
-            self._on_drop(overwritten)
+            over = len(self._frames) > self._capacity
+            newest = self._policy is FullPolicy.DROP_NEWEST
+            dropped = (self._frames.pop() if newest else self._frames.popleft()) if over else None
+        if dropped is not None:
+            self._on_drop(dropped)
         self._on_change()
         return True
 

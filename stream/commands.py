@@ -16,16 +16,21 @@ class Stream:
     """A stream the engine watches; `closing` and `failure` are guarded by the engine's lock.
 
     Attributes:
+        reset_on_gap: whether it forgets everything when its source was lost and found again.
         failure: why it cannot go on; it keeps its name and slot until it is closed.
+        epoch: of the newest frame; origin_s: the stream's time at which its memory begins.
     """
 
     name: str
     slot: int
     buffer: FrameBuffer
     publish: Publish
+    reset_on_gap: bool = False
     closing: bool = False
     failure: str | None = None
     view: StreamView | None = None
+    epoch: int = 0
+    origin_s: float = 0.0
 
     @property
     def open(self) -> bool:

@@ -79,8 +79,13 @@ class Engine:
         self._awake = False
         self._closed = False
 
-    def open_stream(self, name: str, buffer: FrameBuffer, publish: Publish) -> None:
+    def open_stream(
+        self, name: str, buffer: FrameBuffer, publish: Publish, *, reset_on_gap: bool = False
+    ) -> None:
         """Watch the frames of a buffer from now on; events go to `publish`, on this thread.
+
+        Args:
+            reset_on_gap: forget everything before the first frame of a new epoch.
 
         Raises:
             ValueError: the name is taken, no slot is free or the engine has closed.
@@ -92,7 +97,7 @@ class Engine:
                 raise ValueError(f"there is a stream named {name!r} already")
             if not self._stream_slots:
                 raise ValueError(f"all {self._config.max_streams} stream slots are taken")
-            stream = Stream(name, self._stream_slots.pop(0), buffer, publish)
+            stream = Stream(name, self._stream_slots.pop(0), buffer, publish, reset_on_gap)
             self._streams[name] = stream
             self._send(OpenStream(stream))
 

@@ -7,12 +7,17 @@ others durations or readings of the process's monotonic clock.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sources.status import SourceCondition
+
 
 class DropReason(StrEnum):
     """Why a frame that was read never reached the model."""
 
     PACED = "paced"  # the source is faster than the target rate
-    OVERRUN = "overrun"  # a newer frame came before this one could be processed
+    OVERRUN = "overrun"  # the engine was not ready for it
+    STALE = "stale"  # skipped undecoded, to catch up with the present
+    CORRUPT = "corrupt"  # it could not be decoded
+    RECONNECT = "reconnect"  # it was on its way when the connection was given up
     CLOSED = "closed"  # the stream was closed while the frame waited
     FAILED = "failed"  # the model could not take it
 
@@ -23,14 +28,6 @@ class AnswerStatus(StrEnum):
     COMPLETED = "completed"
     INCOMPLETE = "incomplete"  # cut by length or deadline
     CANCELLED = "cancelled"
-    FAILED = "failed"
-
-
-class SourceCondition(StrEnum):
-    """What a source is doing."""
-
-    LIVE = "live"
-    ENDED = "ended"
     FAILED = "failed"
 
 
@@ -66,13 +63,17 @@ class FrameDone:
 
 @dataclass(frozen=True, slots=True)
 class FrameDropped:
-    """A frame was read and will not be processed; `tick` is None if it never had a place."""
+    """A frame was read and will not be processed; `tick` is None if it never had a place.
+
+    Of frames that the source itself lost only the `count` is known.
+    """
 
     stream: str
-    seq: int
+    seq: int | None
     tick: int | None
-    pts_s: float
+    pts_s: float | None
     reason: DropReason
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +128,28 @@ class AnswerDone:
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """A source changed what it is doing; `detail` says why in words."""
+    """A source changed what it is doing; `detail` says why in words.
+
+    Attributes:
+        lasted_s: how long it was doing what it did before; None at first.
+        epoch: how often it has been lost and found again.
+        gap_s: on becoming live again, the seconds without a picture.
+        retry_s: on reconnecting, the seconds until the next try.
+    """
 
     stream: str
     condition: SourceCondition
     detail: str
     at_s: float
+    lasted_s: float | None = None
+    epoch: int = 0
+    gap_s: float | None = None
+    retry_s: float | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether no more frames will come."""
+        return self.condition in (SourceCondition.ENDED, SourceCondition.FAILED)
 
 
 Event = (

@@ -14,6 +14,7 @@ from torch import Tensor
 from model.infinitevl import InfiniteVL
 from model.preprocess import fit_grid
 from model.state import ContextFullError, StatePool
+from sources.frame import VideoFrame
 from stream.answers import StreamView
 from stream.buffer import ScheduledFrame
 from stream.commands import Stream
@@ -98,14 +99,22 @@ class Frames:
             now_s = self._clock()
             stages_s[stage], last_s = now_s - last_s, now_s
 
-        frames = [scheduled.frame for _, scheduled in batch]
-        pictures = torch.stack([torch.from_numpy(frame.image) for frame in frames])
-        times_s = [frame.pts_s for frame in frames]
+        for stream, scheduled in batch:
+            self._note_epoch(stream, scheduled.frame)
+        pictures = torch.stack([torch.from_numpy(s.frame.image) for _, s in batch])
+        times_s = [scheduled.frame.pts_s - stream.origin_s for stream, scheduled in batch]
         self.append(pictures, times_s, [stream.slot for stream, _ in batch], mark)
         for stream, scheduled in batch:
             wait_s = taken_s - scheduled.frame.arrived_s
             own = {"decode": scheduled.frame.decode_s, "wait": wait_s}
             _done(stream, scheduled, last_s, own | stages_s)
+
+    def _note_epoch(self, stream: Stream, frame: VideoFrame) -> None:
+        """A source that was lost begins anew if the stream is to; its questions have their own."""
+        if frame.epoch != stream.epoch and stream.reset_on_gap:
+            self._vlm.start_stream(stream.slot, self._pool)
+            stream.view, stream.origin_s = None, frame.pts_s
+        stream.epoch = frame.epoch
 
 
 def _done(

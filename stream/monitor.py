@@ -93,9 +93,9 @@ class Monitor:
                 self._last_tick = max(self._last_tick, tick)
             case FrameDone():
                 self._record_done(event)
-            case FrameDropped(tick=tick, reason=reason):
-                self._dropped[reason] += 1
-                self._unscheduled += tick is None
+            case FrameDropped(tick=tick, reason=reason, count=count):
+                self._dropped[reason] += count
+                self._unscheduled += count if tick is None else 0
                 # What was still waiting when the stream was closed never came to be late.
                 if tick is not None and self._fps is not None and reason != DropReason.CLOSED:
                     self._latency.add(float("inf"))

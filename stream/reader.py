@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sources.errors import SourceError
-from sources.frame import VideoFrame, VideoSource
+from sources.frame import SourceItem, VideoFrame, VideoSource
+from sources.status import FramesLost, SourceCondition, SourceStatus
 from stream.buffer import FrameBuffer, ScheduledFrame
 from stream.events import (
     DropReason,
     Event,
     FrameAdmitted,
     FrameDropped,
-    SourceCondition,
     SourceState,
 )
 from stream.pacing import FramePacer
@@ -35,6 +35,7 @@ class FrameReader:
         *,
         fps: float | None,
         duration_s: float | None = None,
+        reset_on_gap: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], bool] | None = None,
     ) -> None:
@@ -43,6 +44,7 @@ class FrameReader:
         Args:
             fps: the target rate; None to read as fast as the engine takes frames.
             duration_s: end the stream at this time on its own clock.
+            reset_on_gap: whether the stream begins anew after a gap; it is only told here.
             wait: sleeps so many seconds; True if the reader was stopped meanwhile.
         """
         self._stream = stream
@@ -51,22 +53,27 @@ class FrameReader:
         self._publish = publish
         self._pacer = FramePacer(fps) if fps is not None else None
         self._duration_s = duration_s
+        self._reset_on_gap = reset_on_gap
         self._clock = clock
         self._stopped = threading.Event()
         self._wait = wait or self._stopped.wait
         self._start_s: float | None = None
+        self._state_since_s: float | None = None
 
     def run(self) -> None:
         """Read to the end; the thread's body. Every outcome is an event."""
         try:
-            self._state(SourceCondition.LIVE, f"reading {self._source.info.name}")
-            reason = self._read()
-            self._state(SourceCondition.ENDED, "stopped" if self._stopped.is_set() else reason)
+            if not self._source.info.live:
+                detail = f"reading {self._source.info.name}"
+                self._state(SourceStatus(SourceCondition.LIVE, detail))
+            reason = "stopped" if self._stopped.is_set() else self._read()
+            self._state(SourceStatus(SourceCondition.ENDED, reason))
         except SourceError as error:
-            self._state(SourceCondition.FAILED, str(error))
+            self._state(SourceStatus(SourceCondition.FAILED, str(error)))
         except Exception as error:
             # Its text may hold an address with a password.
-            self._state(SourceCondition.FAILED, f"reading failed: {type(error).__name__}")
+            detail = f"reading failed: {type(error).__name__}"
+            self._state(SourceStatus(SourceCondition.FAILED, detail))
             raise
         finally:
             self._source.close()
@@ -80,12 +87,35 @@ class FrameReader:
 
     def _read(self) -> str:
         """Hand over frame after frame; why there are no more."""
-        while (frame := self._source.read()) is not None:
-            if self._duration_s is not None and frame.pts_s >= self._duration_s:
+        began_s = self._clock()
+        while (item := self._source.read()) is not None:
+            if self._is_over(item, began_s):
                 return f"the {self._duration_s:g} s asked for are over"
-            if not self._hand_over(frame):
-                return "the stream was closed"
-        return "the source has ended"
+            match item:
+                case SourceStatus(condition=SourceCondition.ENDED, detail=detail):
+                    return detail
+                case SourceStatus():
+                    self._state(item)
+                case FramesLost(count, reason):
+                    dropped = FrameDropped(
+                        self._stream, None, None, None, DropReason(reason), count
+                    )
+                    self._publish(dropped)
+                case VideoFrame():
+                    if not self._hand_over(item):
+                        return self._unless_stopped("the stream was closed")
+        return self._unless_stopped("the source has ended")
+
+    def _unless_stopped(self, reason: str) -> str:
+        return "stopped" if self._stopped.is_set() else reason
+
+    def _is_over(self, item: SourceItem, began_s: float) -> bool:
+        """Whether the duration is over, by the stream's clock or, without frames, by ours."""
+        if self._duration_s is None:
+            return False
+        if isinstance(item, VideoFrame):
+            return item.pts_s >= self._duration_s
+        return self._clock() - began_s >= self._duration_s
 
     def _hand_over(self, frame: VideoFrame) -> bool:
         """Schedule one frame and put it in the buffer; False if the stream is closing."""
@@ -116,5 +146,21 @@ class FrameReader:
     def _drop(self, frame: VideoFrame, tick: int | None, reason: DropReason) -> None:
         self._publish(FrameDropped(self._stream, frame.seq, tick, frame.pts_s, reason))
 
-    def _state(self, condition: SourceCondition, detail: str) -> None:
-        self._publish(SourceState(self._stream, condition, detail, self._clock()))
+    def _state(self, status: SourceStatus) -> None:
+        now_s, since_s = self._clock(), self._state_since_s
+        self._state_since_s = now_s
+        detail = status.detail
+        if status.epoch and status.gap_s is not None and self._reset_on_gap:
+            detail += "; the stream begins anew"
+        self._publish(
+            SourceState(
+                self._stream,
+                status.condition,
+                detail,
+                now_s,
+                lasted_s=None if since_s is None else now_s - since_s,
+                epoch=status.epoch,
+                gap_s=status.gap_s,
+                retry_s=status.retry_s,
+            )
+        )

@@ -53,12 +53,14 @@ class StreamConfig:
         fps: the target rate; None to process every frame as fast as possible.
         on_full: None for the source's own way: a file waits, a live source drops its oldest.
         duration_s: end the stream at this time on its own clock.
+        reset_on_gap: begin anew, with nothing remembered, when a lost source is found again.
     """
 
     name: str = "stream"
     fps: float | None = 25.0
     on_full: FullPolicy | None = None
     duration_s: float | None = None
+    reset_on_gap: bool = False
 
 
 class StreamSession:
@@ -95,6 +97,7 @@ class StreamSession:
             self._publish,
             fps=config.fps,
             duration_s=config.duration_s,
+            reset_on_gap=config.reset_on_gap,
             clock=clock,
         )
         self._thread = threading.Thread(target=self._reader.run, name="reader", daemon=True)
@@ -105,7 +108,10 @@ class StreamSession:
 
     def start(self) -> None:
         """Begin to watch."""
-        self._engine.open_stream(self._config.name, self._buffer, self._publish)
+        config = self._config
+        self._engine.open_stream(
+            config.name, self._buffer, self._publish, reset_on_gap=config.reset_on_gap
+        )
         self._thread.start()
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -222,8 +228,7 @@ class StreamSession:
 
     def _frames_ended(self) -> bool:
         state = self._source_state
-        ended = state is not None and state.condition is not SourceCondition.LIVE
-        return ended and not self._frames_under_way
+        return state is not None and state.over and not self._frames_under_way
 
     def _reached(self, at_s: float) -> bool:
         if at_s == AT_END:

@@ -71,9 +71,15 @@ def test_source_that_cannot_be_opened_is_one_line(
     assert says in refused(capfd, "--source", source)
 
 
-def test_missing_camera_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
-    """A camera that is not there is said in one line, without the library's own noise."""
-    assert "99" in refused(capfd, "--source", "99")
+def test_a_missing_camera_is_waited_for(capfd: pytest.CaptureFixture[str]) -> None:
+    """It is said what is missing and when it is tried again; the duration still ends the run."""
+    assert run_stream.main(["--source", "99", "--duration", "1", "--json"]) == 0
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    states = [line for line in lines if line["type"] == "SourceState"]
+    assert [s["condition"] for s in states[:2]] == ["connecting", "reconnecting"]
+    assert "camera 99: it is not there" in states[1]["detail"] and states[1]["retry_s"] <= 0.5
+    assert states[-1]["condition"] == "ended" and "asked for are over" in states[-1]["detail"]
+    assert lines[-1]["processed"] == 0
 
 
 def test_text_file_is_not_a_video(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -182,10 +188,10 @@ def test_source_that_fails_midway_is_exit_code_1(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream that ended in failure ends the program with 1, after its summary."""
-    from sources.errors import SourceLostError
+    from sources.errors import SourceOpenError
     from tests.stream_helpers import ScriptedSource, video_frame
 
-    source = ScriptedSource([video_frame(0), SourceLostError("It was unplugged.")])
+    source = ScriptedSource([video_frame(0), SourceOpenError("It was unplugged.")])
     monkeypatch.setattr(run_stream, "open_source", lambda *_, **__: source)
     assert run_stream.main(["--source", "x", "--json", "--pace", "max"]) == 1
     captured = capfd.readouterr()

@@ -11,7 +11,7 @@ from av.video.stream import VideoStream
 
 from sources.file import FileSource, Timeline
 from sources.frame import VideoFrame
-from sources.open import open_source
+from sources.open import SourceOptions, open_source
 
 RED, BLACK = (250, 0, 0), (0, 0, 0)
 NTSC = Fraction(30000, 1001)
@@ -54,7 +54,7 @@ def write_clip(
 
 def frames_of(path: Path, limit: int = 10_000, *, loop: bool = False) -> list[VideoFrame]:
     """Return the frames of a clip, at most `limit`."""
-    source = open_source(str(path), loop=loop)
+    source = open_source(str(path), SourceOptions(loop=loop))
     frames: list[VideoFrame] = []
     while len(frames) < limit and (frame := source.read()) is not None:
         frames.append(frame)

@@ -2,7 +2,7 @@
 
 import threading
 
-from sources.errors import SourceLostError
+from sources.errors import SourceOpenError
 from sources.frame import VideoFrame
 from sources.guard import ReadGuard
 
@@ -17,7 +17,7 @@ def test_close_during_a_read_releases_only_after_it() -> None:
     def step() -> VideoFrame | None:
         reading.set()
         finish.wait()
-        raise SourceLostError("The stream was lost.")
+        raise SourceOpenError("The stream was lost.")
 
     reader = threading.Thread(target=lambda: results.append(guard.run(step)))
     reader.start()

@@ -10,6 +10,7 @@ import pytest
 from sources.errors import SourceError, SourceOpenError
 from sources.open import open_source
 from sources.redact import safe_url
+from sources.status import SourceCondition, SourceStatus
 
 CANARY = "hunter2"
 
@@ -101,12 +102,24 @@ def test_refused_connection_says_so_without_the_password(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        with pytest.raises(SourceOpenError, match="connection was refused") as caught:
-            open_source(f"{scheme}://admin:{CANARY}@127.0.0.1:{port}/x?token={CANARY}")
+        source = open_source(f"{scheme}://admin:{CANARY}@127.0.0.1:{port}/x?token={CANARY}")
+        items = [source.read() for _ in range(2)]
+        source.close()
     output = capfd.readouterr()
-    assert CANARY not in str(caught.value) + repr(caught.value) + output.out + output.err
-    assert f"127.0.0.1:{port}" in str(caught.value)
-    assert caught.value.__context__ is None
+    lost = items[1]
+    assert isinstance(lost, SourceStatus) and lost.condition is SourceCondition.RECONNECTING
+    assert "connection was refused" in lost.detail and f"127.0.0.1:{port}" in lost.detail
+    assert CANARY not in repr(items) + repr(source.info) + output.out + output.err
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["rtsp://", "http:///live", "rtsp://cam:port/live", "https://ca m/live", "rtsp://cam:99999/x"],
+)
+def test_what_is_no_address_is_refused_at_once(uri: str) -> None:
+    """There is no use in trying it again."""
+    with pytest.raises(SourceOpenError, match="is not an address"):
+        open_source(uri)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sources.open import open_source
+from sources.open import SourceOptions, open_source
 from sources.synthetic import render
 
 
@@ -44,7 +44,7 @@ def test_counted_pattern_ends_after_its_frames() -> None:
 
 def test_looped_pattern_starts_its_figures_again() -> None:
     """With loop the pictures repeat while seq and time go on."""
-    source = open_source("synthetic#2", loop=True)
+    source = open_source("synthetic#2", SourceOptions(loop=True))
     first, _, third = source.read(), source.read(), source.read()
     assert first is not None and third is not None
     assert np.array_equal(first.image, third.image)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sources.errors import SourceLostError
+from sources.errors import SourceOpenError
 from sources.frame import VideoFrame
 from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
 from stream.events import (
@@ -195,7 +195,7 @@ def test_buffer_closed_by_the_engine_ends_the_reading() -> None:
 
 def test_lost_source_is_a_failed_state() -> None:
     """A source's error becomes an event with its text; what came before it is kept."""
-    source = ScriptedSource([video_frame(0), SourceLostError("The camera was unplugged.")])
+    source = ScriptedSource([video_frame(0), SourceOpenError("The camera was unplugged.")])
     reading = Reading(source)
     reading.reader.run()
     assert len(reading.frames()) == 1

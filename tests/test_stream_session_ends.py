@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sources.errors import SourceLostError
+from sources.errors import SourceOpenError
 from sources.open import open_source
 from stream.engine import Engine, EngineConfig
 from stream.events import (
@@ -87,7 +87,7 @@ def test_stopped_session_leaves_a_later_one_of_the_same_name(engine: Engine) -> 
 
 def test_source_that_fails_midway_ends_the_stream(engine: Engine) -> None:
     """Frames before the failure count, the state says why, and later moments are cancelled."""
-    source = ScriptedSource([video_frame(0), video_frame(1), SourceLostError("It was unplugged.")])
+    source = ScriptedSource([video_frame(0), video_frame(1), SourceOpenError("It was unplugged.")])
     watch = Watch(source, engine)
     early, late = watch.ask(), watch.ask(at_s=9.0)
     watch.session.start()

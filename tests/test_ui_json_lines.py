@@ -30,6 +30,7 @@ def test_event_is_its_fields_and_its_type() -> None:
         "tick": None,
         "pts_s": 0.16,
         "reason": "paced",
+        "count": 1,
     }
     state = strict(event_line(SourceState("s", SourceCondition.ENDED, "over", 1.0)))
     assert state["condition"] == "ended"

@@ -23,7 +23,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         prog="run_stream.py", description="Watch a video stream and answer questions about it."
     )
     add = parser.add_argument
-    add("--source", required=True, help="camera index, path, rtsp://, http(s)://, or synthetic")
+    add(
+        "--source",
+        required=True,
+        help="camera index, camera:DEVICE?size=WxH&fps=F&format=C, path, rtsp(s)://, http(s)://, "
+        "screen, or synthetic",
+    )
     add("--model", default="random:tiny", help="folder, Hugging Face id, random:tiny, random:4b")
     add("--fps", type=_fps, default=25.0, help="target rate (default 25)")
     add("--pace", choices=["clock", "max"], default="clock", help="max: as fast as possible")
@@ -31,6 +36,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--loop", action="store_true", help="play a file over and over")
     add("--duration", type=_positive, metavar="SECONDS", help="end the stream after this time")
     add("--on-full", type=FullPolicy, choices=list(FullPolicy), help="default: by the source")
+    add(
+        "--on-gap",
+        choices=["keep", "reset"],
+        default="keep",
+        help="when a lost source is found again: keep (default) what was seen, or begin anew",
+    )
+    add("--rtsp-transport", choices=["tcp", "udp"], default="tcp")
+    add("--hwaccel", metavar="DEVICE", help="decode network streams on cuda, vaapi, ... or auto")
     add("--frame-size", type=frame_size, metavar="WxH", help="default: the picture's own shape")
     add("--device", default="auto", help="auto, cpu, cuda")
     add(

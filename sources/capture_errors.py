@@ -1,0 +1,31 @@
+"""Why a capture could not begin or go on, by a code, and what the codes mean in words.
+
+Libraries' own messages are never passed on: they hold addresses with passwords.
+"""
+
+WORDS = {
+    "absent": "it is not there; plug it in, or check its number or path",
+    "busy": "it gives no picture; close other programs that use it",
+    "denied": "access was denied; check the user name, password or token",
+    "died": "the decoder crashed",
+    "ended": "it ended",
+    "failed": "the connection failed; check that the address is a video stream",
+    "lost": "no more pictures came",
+    "memory": "decoding it takes too much memory",
+    "missing": "the server has no such stream; check the path",
+    "no_video": "it carries no video that can be decoded",
+    "refused": "the connection was refused; check host and port, and that the server runs",
+    "silent": "it was silent for too long",
+    "too_large": "its pictures are larger than is allowed",
+    "unknown_host": "there is no such host; check the name",
+    "unsupported": "this cannot be captured here",
+}
+
+
+class CaptureError(Exception):
+    """A capture came to an end; `code` is one of WORDS."""
+
+    def __init__(self, code: str) -> None:
+        assert code in WORDS, code
+        super().__init__(code)
+        self.code = code
