@@ -5,6 +5,7 @@ has ended, and raises CaptureError when it is lost. It may hang in a library: wh
 able to kill it.
 """
 
+import io
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from av.video.stream import VideoStream
 from sources.capture_errors import CaptureError
 from sources.catch_up import CatchUp, Played
 from sources.decode import Picture, choose_video, stream_fps, upright_rgb
+from sources.errors import SourceRefusedError
+from sources.fetch import Fetch
+from sources.policy import ClientPolicy, allowed_address, check_url
 
 _NETWORK_OPTIONS = {
     # Not nobuffer: it throws away the key frame that was probed, and waits for the next one.
@@ -30,6 +34,13 @@ _NETWORK_OPTIONS = {
     "probesize": "100000",
     "analyzeduration": "300000",
     "protocol_whitelist": "rtsp,rtp,udp,tcp,tls,http,https,httpproxy,crypto,data",
+}
+# For what clients ask for: nothing that FFmpeg would open by itself, past `io_open`. Without rtsp
+# among the protocols it still opens RTSP, but does not follow a server that sends it elsewhere.
+_CLIENT_OPTIONS = {
+    "http_persistent": "0",
+    "format_whitelist": "rtsp,hls,mpegts,aac,mpjpeg,mjpeg,jpeg_pipe,mov,matroska,flv,avi,h264,hevc",
+    "protocol_whitelist": "rtp,tcp,tls",
 }
 # Who runs the capture watches the pictures and ends it sooner; HLS may wait for a whole segment.
 OPEN_TIMEOUT_S, READ_TIMEOUT_S = 8.0, 30.0
@@ -73,22 +84,46 @@ def open_capture(capture: dict[str, Any], clock: Callable[[], float]) -> Iterato
 def capture_network(capture: dict[str, Any], clock: Callable[[], float]) -> Iterator[Captured]:
     """A stream at capture["url"], by FFmpeg.
 
-    "transport" is tcp or udp for RTSP; "hwaccel" a device type, auto or None.
+    "transport" is tcp or udp for RTSP; "hwaccel" a device type, auto or None. With "policy" a
+    client has asked for it, and only what that ClientPolicy allows is connected to.
     """
     options = _NETWORK_OPTIONS | {"rtsp_transport": capture.get("transport", "tcp")}
+    url, io_open = capture["url"], None
     try:
-        # FFmpeg does not tell an unknown host from other failures.
-        socket.getaddrinfo(urlsplit(capture["url"]).hostname, None)
+        if "policy" in capture:
+            url, io_open = _guarded(url, ClientPolicy.from_dict(capture["policy"]), clock)
+            options |= _CLIENT_OPTIONS
+            if io_open is not None:
+                options["protocol_whitelist"] = "data"
+        else:
+            # FFmpeg does not tell an unknown host from other failures.
+            socket.getaddrinfo(urlsplit(url).hostname, None)
         container = av.open(
-            capture["url"],
+            url,
             options=options,
             timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S),
+            io_open=io_open,
             hwaccel=choose_hwaccel(capture.get("hwaccel")),
         )
+    except SourceRefusedError:
+        raise CaptureError("forbidden") from None
     except (av.FFmpegError, OSError) as error:
         raise CaptureError(_code(error)) from None
     with container:
         yield from _pictures(container, capture["max_pixels"], clock)
+
+
+def _guarded(
+    url: str, policy: ClientPolicy, clock: Callable[[], float]
+) -> tuple[str, Callable[..., io.RawIOBase] | None]:
+    """The address to open and what opens it, so that only what was judged is connected to."""
+    parts = check_url(url, policy)
+    if parts.scheme.startswith("http"):
+        return url, Fetch(policy, clock).open
+    address, port = allowed_address(parts, policy)
+    user, at, _ = parts.netloc.rpartition("@")
+    host = f"[{address}]" if ":" in address else address
+    return parts._replace(netloc=f"{user}{at}{host}:{port}").geturl(), None
 
 
 def capture_screen(capture: dict[str, Any], clock: Callable[[], float]) -> Iterator[Captured]:

@@ -9,17 +9,22 @@ WORDS = {
     "denied": "access was denied; check the user name, password or token",
     "died": "the decoder crashed",
     "ended": "it ended",
+    "forbidden": "it leads to an address that clients may not ask for",
     "failed": "the connection failed; check that the address is a video stream",
     "lost": "no more pictures came",
     "memory": "decoding it takes too much memory",
     "missing": "the server has no such stream; check the path",
     "no_video": "it carries no video that can be decoded",
+    "redirected": "the server sends us elsewhere, which is not followed; give the final address",
     "refused": "the connection was refused; check host and port, and that the server runs",
     "silent": "it was silent for too long",
     "too_large": "its pictures are larger than is allowed",
     "unknown_host": "there is no such host; check the name",
     "unsupported": "this cannot be captured here",
 }
+
+# What trying again would not change.
+FINAL = ("forbidden", "redirected")
 
 
 class CaptureError(Exception):

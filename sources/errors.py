@@ -11,3 +11,11 @@ class SourceError(Exception):
 
 class SourceOpenError(SourceError):
     """The source could not be opened, or gave no first frame."""
+
+
+class PictureError(SourceError):
+    """Bytes that were given are not a picture that is taken."""
+
+
+class SourceRefusedError(SourceError):
+    """A client asked for a source that the operator does not allow."""

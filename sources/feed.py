@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sources.frame import MAX_PIXELS
 from sources.ring import SLOTS, FrameRing, RingFrame
 from sources.status import FramesLost, LossReason
 
-MAX_PIXELS = 4096 * 2304
 # How long a process may take to say goodbye to its camera.
 _FAREWELL_S = 0.5
 _ROOT = Path(__file__).parent.parent

@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from sources.status import FramesLost, SourceStatus
 
+# The largest picture that is taken, from any source; what is larger is refused undecoded.
+MAX_PIXELS = 4096 * 2304
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoFrame:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sources.capture_errors import WORDS
+from sources.capture_errors import FINAL, WORDS
+from sources.errors import SourceRefusedError
 from sources.feed import Feed, FeedClosed, FeedEvent, FeedOpened
 from sources.frame import SourceInfo, SourceItem, VideoFrame
 from sources.ring import RingFrame
@@ -125,6 +126,8 @@ class LiveSource:
             if reason == "ended":
                 yield SourceStatus(SourceCondition.ENDED, f"{name} has ended", self._epoch)
                 return
+            if reason in FINAL:
+                raise SourceRefusedError(f"{name}: {WORDS[reason]}.")
             since_s = self._live_since_s
             if since_s is not None and self._clock() - since_s >= patience.settled:
                 tries = 0

@@ -14,6 +14,7 @@ from sources.errors import SourceOpenError
 from sources.file import FileSource
 from sources.frame import VideoSource
 from sources.live import LiveSource
+from sources.policy import ClientPolicy, check_url
 from sources.redact import safe_url
 from sources.synthetic import SyntheticSource
 
@@ -70,6 +71,28 @@ def open_source(
     if scheme.lower() == "file":
         return FileSource(Path(url2pathname(path)), loop=options.loop, clock=clock)
     raise SourceOpenError(f"The scheme of {safe_url(uri)} is not supported; {_SUPPORTED}.")
+
+
+def open_client_source(
+    url: str,
+    policy: ClientPolicy,
+    options: SourceOptions | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> VideoSource:
+    """Open a network address that a client gave, if the policy allows it.
+
+    Where it leads is judged as it is connected to: a source that leads to an address that is not
+    allowed fails. Raises SourceRefusedError for what is never allowed.
+    """
+    check_url(url, policy)
+    capture = {
+        "kind": "network",
+        "url": url,
+        "hwaccel": (options or SourceOptions()).hwaccel,
+        "policy": policy.to_dict(),
+    }
+    return LiveSource(safe_url(url), capture, clock=clock)
 
 
 def _network(url: str, options: SourceOptions, clock: Callable[[], float]) -> LiveSource:

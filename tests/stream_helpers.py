@@ -16,7 +16,7 @@ from model.config import InfiniteVLConfig, VisionConfig
 from model.presets import TINY_SPECIAL_IDS
 from model.tokenizer import IM_END, VISION_END, byte_tokenizer
 from model.weights import random_weights
-from sources.frame import SourceInfo, VideoFrame
+from sources.frame import SourceInfo, SourceItem, VideoFrame
 from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
 from stream.engine import Engine, EngineConfig
 from stream.events import AnswerDelta, AnswerDone, Event
@@ -135,17 +135,18 @@ def video_frame(
     pts_s: float | None = None,
     arrived_s: float = 100.0,
     shape: tuple[int, int] = (56, 56),
+    epoch: int = 0,
 ) -> VideoFrame:
     pts_s = seq / 25 if pts_s is None else pts_s
-    return VideoFrame(picture(seq, *shape), seq, pts_s, arrived_s, decode_s=0.001)
+    return VideoFrame(picture(seq, *shape), seq, pts_s, arrived_s, 0.001, epoch)
 
 
 class ScriptedSource:
-    """Gives the frames and raises the errors it was given, in order; then ends or holds on."""
+    """Gives what it was given and raises the errors, in order; then ends or holds on."""
 
     def __init__(
         self,
-        items: Iterable[VideoFrame | Exception],
+        items: Iterable[SourceItem | Exception],
         *,
         live: bool = False,
         holds: bool = False,
@@ -164,7 +165,7 @@ class ScriptedSource:
     def info(self) -> SourceInfo:
         return self._info
 
-    def read(self) -> VideoFrame | None:
+    def read(self) -> SourceItem | None:
         if self.closed.is_set():
             return None
         if not self._items:
@@ -188,7 +189,11 @@ class HandEngine:
     """An engine without a thread, streams that are given their frames one by one, and a clock."""
 
     def __init__(
-        self, *streams: str, config: InfiniteVLConfig = MINI, **engine_config: int | None
+        self,
+        *streams: str,
+        config: InfiniteVLConfig = MINI,
+        reset_on_gap: bool = False,
+        **engine_config: int | None,
     ) -> None:
         self.clock = FakeClock()
         self.model = loaded(config)
@@ -201,6 +206,8 @@ class HandEngine:
         self.buffers: dict[str, FrameBuffer] = {}
         self._seqs: dict[str, int] = {}
         self._next_id = 1
+        self._reset_on_gap = reset_on_gap
+        self._epoch = 0
         for name in streams:
             self.open(name)
 
@@ -210,12 +217,18 @@ class HandEngine:
         self.buffers[name] = FrameBuffer(
             4, FullPolicy.WAIT, on_drop=lambda _: None, on_change=self.engine.wake
         )
-        self.engine.open_stream(name, self.buffers[name], self.events[name])
+        self.engine.open_stream(
+            name, self.buffers[name], self.events[name], reset_on_gap=self._reset_on_gap
+        )
+
+    def lose_source(self) -> None:
+        """From now on frames are of a source that was lost and found again."""
+        self._epoch += 1
 
     def frame(self, name: str = "a", shape: tuple[int, int] = (56, 56)) -> None:
         seq = self._seqs[name]
         self._seqs[name] += 1
-        frame = video_frame(seq, arrived_s=self.clock(), shape=shape)
+        frame = video_frame(seq, arrived_s=self.clock(), shape=shape, epoch=self._epoch)
         assert self.buffers[name].put(ScheduledFrame(frame, seq, None))
 
     def see(self, name: str = "a", count: int = 1, shape: tuple[int, int] = (56, 56)) -> None:

@@ -133,3 +133,14 @@ def test_nothing_is_lost_between_threads() -> None:
         assert taken == sorted(taken)
         assert sorted(taken + harness.dropped) == list(range(200))
         assert policy is not FullPolicy.WAIT or not harness.dropped
+
+
+def test_full_buffer_that_keeps_its_oldest_drops_and_reports_the_newest() -> None:
+    """With DROP_NEWEST a put never waits; what finds no room is reported, and what is in stays."""
+    harness = Harness(2, FullPolicy.DROP_NEWEST)
+    assert all(harness.put(seq) for seq in range(5))
+    assert harness.dropped == [2, 3, 4]
+    assert harness.take() == 0
+    harness.put(5)
+    assert [harness.take() for _ in range(3)] == [1, 5, None]
+    assert harness.dropped == [2, 3, 4]

@@ -254,3 +254,23 @@ def test_warming_up_leaves_no_trace() -> None:
         hand.see("a", 3)
     tensors = zip(warm.engine.pool.tensors(), cold.engine.pool.tensors(), strict=True)
     assert all(torch.equal(a[1:], b[1:]) for a, b in tensors)
+
+
+def test_found_source_begins_anew_only_if_it_is_to() -> None:
+    """With reset_on_gap the frames after a gap are remembered as if they were the first."""
+    for reset in (True, False):
+        hand = HandEngine("a", reset_on_gap=reset)
+        hand.see(count=5)
+        hand.lose_source()
+        hand.see(count=2)
+        fresh = HandEngine("a")
+        frames = [5, 6] if reset else range(7)
+        for seq in frames:
+            frame = video_frame(seq, pts_s=(seq - frames[0]) / 25, arrived_s=100.0)
+            assert fresh.buffers["a"].put(ScheduledFrame(frame, seq, None))
+            fresh.engine.step()
+        for x, y in zip(slot_tensors(hand.engine, 1), slot_tensors(fresh.engine, 1), strict=True):
+            assert torch.equal(x, y)
+        number = hand.ask()
+        hand.run_dry()
+        assert hand.events["a"].ends()[number].num_frames == (2 if reset else 7)

@@ -218,3 +218,16 @@ def test_frames_that_waited_when_the_stream_was_closed_are_not_late() -> None:
     report = monitor.report()
     assert (report.due, report.on_time_ratio, report.holds) == (75, 1.0, True)
     assert report.read == report.processed + sum(report.dropped.values()) == 77
+
+
+def test_frames_that_the_source_lost_are_read_and_dropped_but_never_due() -> None:
+    """They come as counts with no number, and what was read still adds up."""
+    monitor = Monitor(FPS)
+    watch(monitor, range(10))
+    monitor.record(FrameDropped("s", None, None, None, DropReason.STALE, count=7))
+    monitor.record(FrameDropped("s", None, None, None, DropReason.CORRUPT, count=2))
+    monitor.record(FrameDropped("s", None, None, None, DropReason.STALE))
+    report = monitor.report()
+    assert report.dropped == {"stale": 8, "corrupt": 2}
+    assert (report.read, report.processed, report.due) == (20, 10, 10)
+    assert report.on_time_ratio == 1.0

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from sources.errors import SourceOpenError
-from sources.frame import VideoFrame
+from sources.frame import SourceItem, VideoFrame
+from sources.status import FramesLost, LossReason, SourceStatus
 from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
 from stream.events import (
     DropReason,
@@ -35,6 +36,7 @@ class Reading:
         fps: float | None = 25.0,
         duration_s: float | None = None,
         wait: Callable[[float], bool] | None = None,
+        reset_on_gap: bool = False,
     ) -> None:
         self.clock, self.events, self.source = FakeClock(), Events(), source
         self.handed_at: dict[int, float] = {}
@@ -47,6 +49,7 @@ class Reading:
             self.events,
             fps=fps,
             duration_s=duration_s,
+            reset_on_gap=reset_on_gap,
             clock=self.clock,
             wait=wait or self.clock.wait,
         )
@@ -80,9 +83,9 @@ def test_file_that_is_read_late_is_not_held_back_further() -> None:
     reading = Reading(scripted(20))
     take = reading.source.read
 
-    def slow() -> VideoFrame | None:
+    def slow() -> SourceItem | None:
         frame = take()
-        if frame is not None and frame.seq == 5:
+        if isinstance(frame, VideoFrame) and frame.seq == 5:
             reading.clock.advance(0.2)
         return frame
 
@@ -222,3 +225,81 @@ def test_schedule_of_a_long_stream_is_exact() -> None:
     due = [f.due_s for f in reading.frames() if f.due_s is not None]
     assert due[1] == pytest.approx(100.0 + far, abs=1e-6)
     assert due[2] - due[1] == pytest.approx(0.04, abs=1e-6)
+
+
+LIVE = SourceStatus(SourceCondition.LIVE, "cam: 64x48")
+STALLED = SourceStatus(SourceCondition.STALLED, "cam: no picture for 2.0 s")
+AGAIN = SourceStatus(SourceCondition.LIVE, "cam: 64x48, after 3.0 s", epoch=1, gap_s=3.0)
+
+
+def test_what_a_source_says_of_itself_becomes_events_with_times() -> None:
+    """Each state has its moment and how long the one before it lasted."""
+    retry = SourceStatus(SourceCondition.RECONNECTING, "cam: lost; next try in 0.4 s", retry_s=0.4)
+    reading = Reading(ScriptedSource([LIVE, video_frame(0), STALLED, retry, AGAIN], live=True))
+    take = reading.source.read
+
+    def slow() -> SourceItem | None:
+        reading.clock.advance(1.0)
+        return take()
+
+    reading.source.read = slow  # type: ignore[method-assign]
+    reading.reader.run()
+    states = reading.events.of(SourceState)
+    assert [(e.condition, e.at_s, e.lasted_s) for e in states] == [
+        (SourceCondition.LIVE, 101.0, None),
+        (SourceCondition.STALLED, 103.0, 2.0),
+        (SourceCondition.RECONNECTING, 104.0, 1.0),
+        (SourceCondition.LIVE, 105.0, 1.0),
+        (SourceCondition.ENDED, 106.0, 1.0),
+    ]
+    assert states[2].retry_s == 0.4
+    assert (states[3].epoch, states[3].gap_s) == (1, 3.0)
+    assert [e.over for e in states] == [False] * 4 + [True]
+
+
+def test_what_a_source_lost_is_counted_with_its_reason() -> None:
+    lost = [FramesLost(3, LossReason.STALE), FramesLost(1, LossReason.RECONNECT)]
+    items = [LIVE, video_frame(0), *lost, video_frame(1, arrived_s=100.04)]
+    reading = Reading(ScriptedSource(items, live=True))
+    reading.reader.run()
+    dropped = reading.events.of(FrameDropped)
+    assert [(e.reason, e.count, e.seq, e.tick) for e in dropped] == [
+        (DropReason.STALE, 3, None, None),
+        (DropReason.RECONNECT, 1, None, None),
+    ]
+    assert [f.frame.seq for f in reading.frames()] == [0, 1]
+
+
+def test_a_source_says_how_it_ended() -> None:
+    """The end is told once, in the source's own words."""
+    ended = SourceStatus(SourceCondition.ENDED, "cam has ended")
+    reading = Reading(ScriptedSource([LIVE, video_frame(0), ended], live=True))
+    reading.reader.run()
+    assert reading.states()[-1] == (SourceCondition.ENDED, "cam has ended")
+    assert len(reading.states()) == 2
+
+
+def test_a_gap_says_whether_the_stream_begins_anew() -> None:
+    for reset, said in ((True, "; the stream begins anew"), (False, "")):
+        items = [LIVE, video_frame(0), AGAIN]
+        reading = Reading(ScriptedSource(items, live=True), reset_on_gap=reset)
+        reading.reader.run()
+        assert [detail for _, detail in reading.states()][:2] == [
+            "cam: 64x48",
+            "cam: 64x48, after 3.0 s" + said,
+        ]
+
+
+def test_a_duration_is_over_though_no_frame_comes() -> None:
+    """A camera that never answers is not waited for beyond the time that was asked for."""
+    reading = Reading(ScriptedSource([STALLED] * 50, live=True), duration_s=10.0)
+    take = reading.source.read
+
+    def slow() -> SourceItem | None:
+        reading.clock.advance(1.0)
+        return take()
+
+    reading.source.read = slow  # type: ignore[method-assign]
+    reading.reader.run()
+    assert reading.states()[-1] == (SourceCondition.ENDED, "the 10 s asked for are over")
+    assert reading.clock() == 110.0

@@ -6,7 +6,7 @@ import math
 import pytest
 from rich.console import Console, RenderableType
 
-from stream.events import AnswerDone, AnswerStatus
+from stream.events import AnswerDone, AnswerStatus, SourceCondition, SourceState
 from stream.monitor import MonitorReport
 from ui.words import (
     answer_text,
@@ -16,6 +16,7 @@ from ui.words import (
     milliseconds,
     percent,
     printable,
+    source_words,
     status_line,
     verdict,
 )
@@ -113,13 +114,14 @@ def test_verdict_without_rate_or_frames() -> None:
 
 def test_status_line_says_it_all_in_one_line() -> None:
     """Rate, latencies, on-time share, drops, state and questions; red when the rate is lost."""
-    line = status_line(report(), 5_000_000, 2)
+    live = SourceState("s", SourceCondition.LIVE, "", 100.0)
+    line = status_line(report(), 5_000_000, 2, live, 112.4)
     assert line.plain == (
-        "25.0/25 fps | frame p50/p95/p99 12.3 ms / 20.0 ms / dropped | on time 99.8 % | "
-        "dropped 2 overrun, 8 paced | state 5.0 MB | open questions 2"
+        "live for 12 s | 25.0/25 fps | frame p50/p95/p99 12.3 ms / 20.0 ms / dropped | "
+        "on time 99.8 % | dropped 2 overrun, 8 paced | state 5.0 MB | open questions 2"
     )
     assert line.style == "green"
-    assert status_line(report(on_time_ratio=0.5), 0, 0).style == "red"
+    assert status_line(report(on_time_ratio=0.5), 0, 0, None, 0.0).style == "red"
 
 
 def test_frames_table_has_every_stage_that_was_measured() -> None:
@@ -166,3 +168,13 @@ def test_unfinished_answer_says_how_it_ended() -> None:
     )
     text = answer_text(event, trained=True).plain
     assert text == "[-] What is it?\n   (cancelled: the stream ended)"
+
+
+def test_source_is_what_it_does_and_for_how_long() -> None:
+    """How often it was found again belongs to it; an end has no duration."""
+    retrying = SourceState("s", SourceCondition.RECONNECTING, "lost", 10.0, epoch=2)
+    assert source_words(retrying, 13.2) == "reconnecting for 3 s, found again 2 times"
+    live = SourceState("s", SourceCondition.LIVE, "", 10.0, epoch=1)
+    assert source_words(live, 10.0) == "live for 0 s, found again 1 time"
+    assert source_words(SourceState("s", SourceCondition.ENDED, "", 1.0), 5.0) == "ended"
+    assert source_words(None, 5.0) == "not started"

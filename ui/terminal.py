@@ -216,7 +216,13 @@ class Terminal:
 
     def _status(self) -> Text:
         session = self._session
-        return status_line(session.report(), self._state_bytes(), session.open_questions)
+        return status_line(
+            session.report(),
+            self._state_bytes(),
+            session.open_questions,
+            session.source_state,
+            time.monotonic(),
+        )
 
     def _display(self) -> RenderableType:
         lines: list[RenderableType] = []

@@ -5,7 +5,7 @@ import math
 from rich.table import Table
 from rich.text import Text
 
-from stream.events import AnswerDone, AnswerStatus
+from stream.events import AnswerDone, AnswerStatus, SourceState
 from stream.monitor import MonitorReport
 
 STAGES = ("decode", "wait", "preprocess", "vision", "decoder")
@@ -32,11 +32,30 @@ def drops(dropped: dict[str, int]) -> str:
     return ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()) if n) or "none"
 
 
-def status_line(report: MonitorReport, state_bytes: int, open_questions: int) -> Text:
-    """The live line: rate, latency, on-time ratio, drops, state, questions."""
+def source_words(state: SourceState | None, now_s: float) -> str:
+    """'live for 12 s, found again 2 times'; what the source is doing, and for how long."""
+    if state is None:
+        return "not started"
+    words = str(state.condition)
+    if not state.over:
+        words += f" for {now_s - state.at_s:.0f} s"
+    if state.epoch:
+        words += f", found again {state.epoch} time{'s' if state.epoch > 1 else ''}"
+    return words
+
+
+def status_line(
+    report: MonitorReport,
+    state_bytes: int,
+    open_questions: int,
+    source: SourceState | None,
+    now_s: float,
+) -> Text:
+    """The live line: source, rate, latency, on-time ratio, drops, state, questions."""
     target = "" if report.target_fps is None else f"/{report.target_fps:g}"
     latencies = (report.latency_p50_s, report.latency_p95_s, report.latency_p99_s)
     parts = [
+        source_words(source, now_s),
         f"{report.fps:.1f}{target} fps",
         "frame p50/p95/p99 " + " / ".join(milliseconds(s) for s in latencies),
         f"on time {percent(report.on_time_ratio)}",

@@ -1,0 +1,76 @@
+"""Pictures given as bytes: JPEG, PNG or WebP, judged by their header before they are decoded."""
+
+import io
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sources.errors import PictureError
+from sources.frame import MAX_PIXELS
+
+MAX_BYTES = 16 << 20
+_FORMATS = ("JPEG", "PNG", "WEBP")
+_WANTED = "give a whole JPEG, PNG or WebP picture"
+# Our limit is the stricter one, and an error.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def check_picture(
+    data: bytes, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> tuple[int, int]:
+    """Return width and height that a picture claims, before it is turned upright.
+
+    Only the header is read. Raises PictureError for what is no picture, or too large.
+    """
+    with _open(data, max_pixels, max_bytes) as picture:
+        return picture.size
+
+
+def decode_picture(
+    data: bytes, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> npt.NDArray[np.uint8]:
+    """Return a picture as contiguous uint8 RGB [H, W, 3], upright, transparency on black.
+
+    Of an animation it is the first picture. Raises PictureError for what is no picture, too large
+    or damaged.
+    """
+    with _open(data, max_pixels, max_bytes) as picture:
+        try:
+            upright = ImageOps.exif_transpose(picture)
+            if upright.has_transparency_data:
+                upright = upright.convert("RGBA")
+                black = Image.new("RGBA", upright.size, "black")
+                upright = Image.alpha_composite(black, upright)
+            elif upright.mode.startswith("I;16"):
+                # Pillow would clip 16 bits a pixel at 255 instead of scaling them.
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return np.ascontiguousarray(np.asarray(upright.convert("RGB")))
+        except (OSError, ValueError, SyntaxError, EOFError) as error:
+            raise PictureError(f"The picture is damaged; {_WANTED}.") from error
+
+
+def _open(data: bytes, max_pixels: int, max_bytes: int) -> Image.Image:
+    if len(data) > max_bytes:
+        raise PictureError(
+            f"The picture has {len(data)} bytes; at most {max_bytes} are taken, so scale it down."
+        )
+    try:
+        picture = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError:
+        raise PictureError(_too_large("more", max_pixels)) from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
+        raise PictureError(f"This is not a picture that can be read; {_WANTED}.") from error
+    width, height = picture.size
+    if width * height > max_pixels:
+        picture.close()
+        raise PictureError(_too_large(f"{width} x {height}", max_pixels))
+    return picture
+
+
+def _too_large(claimed: str, max_pixels: int) -> str:
+    return (
+        f"The picture has {claimed} pixels; at most {max_pixels / 1e6:.1f} million are taken, "
+        "so scale it down."
+    )
