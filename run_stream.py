@@ -8,6 +8,10 @@ This file only puts things together: a source, a model, an engine on a thread of
 session that joins them, and a terminal to show it.
 """
 
+from ui.process_title import hide_secrets
+
+hide_secrets()  # before the slow imports, since `ps` shows arguments to everyone
+
 import argparse
 import os
 import signal
@@ -54,7 +58,9 @@ def put_together(args: argparse.Namespace) -> tuple[StreamSession, Terminal, Eng
     device = _device(args.device)
     sampling = SamplingParams(args.max_tokens, args.temperature, args.top_p)
     questions = [parse_timed(text) for text in args.ask]
-    options = SourceOptions(args.loop, args.rtsp_transport, args.hwaccel)
+    options = SourceOptions(
+        args.loop, args.rtsp_transport, args.hwaccel, args.start, args.image_fps
+    )
     source = open_source(args.source, options)
     model = load_model(args.model, device, best_dtype(device))
     engine = Engine(model, _engine_config(args, model))

@@ -15,6 +15,7 @@ from benchmarks.exam_room import Answered, answers
 from model.checkpoint import LoadedModel
 from model.state import StatePool
 from sources.file import FileSource
+from sources.frame import VideoFrame
 from training.questions import FAMILIES, normalise
 
 QUESTIONS = Path(__file__).parent / "real_clips.json"
@@ -44,6 +45,8 @@ def _one_clip(model: LoadedModel, file: Path, asked: list[dict]) -> Iterator[Ans
     try:
         while asked:
             frame = source.read()
+            if frame is not None and not isinstance(frame, VideoFrame):
+                continue
             while asked and (frame is None or asked[0]["at_s"] < frame.pts_s):
                 yield _answer(model, pool, asked.pop(0))
             if frame is None or int(frame.pts_s * FPS) == shown:

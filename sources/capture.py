@@ -7,7 +7,7 @@ able to kill it.
 
 import io
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -67,7 +67,9 @@ class Losses:
 Captured = Opened | Picture | Losses
 
 
-def open_capture(capture: dict[str, Any], clock: Callable[[], float]) -> Iterator[Captured]:
+def open_capture(
+    capture: dict[str, Any], clock: Callable[[], float]
+) -> Generator[Captured, None, None]:
     """Begin to capture what a description says; its "kind" is network, screen or camera."""
     match capture["kind"]:
         case "network":
@@ -88,7 +90,7 @@ def capture_network(capture: dict[str, Any], clock: Callable[[], float]) -> Iter
     client has asked for it, and only what that ClientPolicy allows is connected to.
     """
     options = _NETWORK_OPTIONS | {"rtsp_transport": capture.get("transport", "tcp")}
-    url, io_open = capture["url"], None
+    url, io_open, began_s = capture["url"], None, clock()
     try:
         if "policy" in capture:
             url, io_open = _guarded(url, ClientPolicy.from_dict(capture["policy"]), clock)
@@ -108,9 +110,11 @@ def capture_network(capture: dict[str, Any], clock: Callable[[], float]) -> Iter
     except SourceRefusedError:
         raise CaptureError("forbidden") from None
     except (av.FFmpegError, OSError) as error:
-        raise CaptureError(_code(error)) from None
+        # FFmpeg has several errors for one and the same silence.
+        silent = isinstance(error, av.FFmpegError) and clock() - began_s >= OPEN_TIMEOUT_S
+        raise CaptureError("silent" if silent else _code(error)) from None
     with container:
-        yield from _pictures(container, capture["max_pixels"], clock)
+        yield from _pictures(container, capture["max_pixels"], clock, capture.get("hwaccel"))
 
 
 def _guarded(
@@ -153,7 +157,10 @@ def choose_hwaccel(wanted: str | None) -> HWAccel | None:
 
 
 def _pictures(
-    container: InputContainer, max_pixels: int, clock: Callable[[], float]
+    container: InputContainer,
+    max_pixels: int,
+    clock: Callable[[], float],
+    hwaccel: str | None = None,
 ) -> Iterator[Captured]:
     """Decode as packets come, keeping up with the present."""
     stream = choose_video(container)
@@ -186,7 +193,7 @@ def _pictures(
                 picture = Picture(image, frame.time, clock() - began_s)
                 if not opened:
                     opened = True
-                    yield _opened(stream, picture)
+                    yield _opened(stream, picture, hwaccel)
                 if played is not None:
                     played.wait_until_due(frame.time)
                 yield picture
@@ -203,15 +210,18 @@ def _stamp(packet: "av.Packet[VideoStream]") -> float | None:
     return None if stamp is None or packet.time_base is None else float(stamp * packet.time_base)
 
 
-def _opened(stream: VideoStream, picture: Picture) -> Opened:
+def _opened(stream: VideoStream, picture: Picture, hwaccel: str | None) -> Opened:
     height, width = picture.image.shape[:2]
     fps = stream_fps(stream)
-    name = stream.codec_context.name
-    hardware = stream.codec_context.is_hwaccel
-    rate = "" if fps is None else f" at {fps:g} fps"
-    return Opened(
-        width, height, fps, f"{width}x{height}{rate}, {name}{' in hardware' if hardware else ''}"
-    )
+    detail = f"{width}x{height}"
+    if fps is not None:
+        detail += f" at {fps:g} fps"
+    detail += f", {stream.codec_context.name}"
+    if stream.codec_context.is_hwaccel:
+        detail += " in hardware"
+    elif hwaccel is not None:
+        detail += f" in software (hwaccel {hwaccel} cannot be used)"
+    return Opened(width, height, fps, detail)
 
 
 def _code(error: Exception) -> str:

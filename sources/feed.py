@@ -82,35 +82,40 @@ class Feed:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pipe, selectors.EVENT_READ)
         self._selector.register(self._cancel_read, selectors.EVENT_READ)
-        self._events: deque[FeedEvent] = deque()
         self._unread = b""
+        self._said: deque[FeedOpened | FeedClosed] = deque()
+        self._opened = self._closed = self._ended = False
         self._next_seq = 0
-        self._losses = (0, 0)
-        self._ended = self._said_closed = False
+        self._told = {LossReason.CORRUPT: 0, LossReason.STALE: 0}
 
     def next(self, timeout_s: float) -> FeedEvent | None:
-        """Wait for what comes next; None after `timeout_s` or `cancel`."""
-        if not self._events and not self._ended:
+        """Wait for what comes next; None after `timeout_s` or `cancel`, or sooner."""
+        event = self._take()
+        if event is None and not self._ended:
             ready = self._selector.select(max(timeout_s, 0.0))
             if any(key.fd == self._pipe for key, _ in ready):
                 self._receive()
-        return self._events.popleft() if self._events else None
+            event = self._take()
+        return event
 
     def cancel(self) -> None:
         """Make `next` return at once, now or when it is called."""
         with contextlib.suppress(OSError):
             os.write(self._cancel_write, _CANCELLED)
 
-    def close(self) -> int:
-        """End the process and free everything; how many frames it had made that nobody took."""
+    def close(self) -> list[FramesLost]:
+        """End the process and free everything; what nobody was told of, or nobody took."""
         self._process.terminate()
         try:
             self._process.wait(_FAREWELL_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        left = self._ring.written - self._next_seq
-        left += sum(isinstance(event, RingFrame) for event in self._events)
+        lost = []
+        while (more := self._lost()) is not None:
+            lost.append(more)
+        if (left := self._ring.written - self._next_seq) > 0:
+            lost.append(FramesLost(left, LossReason.RECONNECT))
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -118,49 +123,56 @@ class Feed:
         for fd in (self._pipe, self._cancel_read, self._cancel_write):
             os.close(fd)
         self._ring.close()
-        return left
+        return lost
 
     def _receive(self) -> None:
-        """Take all that the process has said since."""
+        """Read what the process has said since; that it closed is said once, and last."""
         try:
             data = os.read(self._pipe, 1 << 16)
         except BlockingIOError:
             return
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        for said in (_event(line) for line in lines if line):
+            self._said.append(said)
+            self._closed |= isinstance(said, FeedClosed)
         if not data:
             self._ended = True
-        *lines, self._unread = (self._unread + data).split(b"\n")
-        said = [_event(line) for line in lines if line]
-        # Pictures come after the word that they will, and before the word that they won't.
-        self._events += [event for event in said if isinstance(event, FeedOpened)]
-        self._take_frames()
-        closed = [event for event in said if isinstance(event, FeedClosed)]
-        if self._ended and not closed and not self._said_closed:
-            closed = [FeedClosed("died")]
-        self._said_closed |= bool(closed)
-        self._events += closed
+            if not self._closed:
+                self._said.append(FeedClosed("died"))
 
-    def _take_frames(self) -> None:
-        """Copy what is in the ring, oldest first; what was overwritten is lost."""
-        written = self._ring.written
-        overwritten = written - (SLOTS - 1) - self._next_seq
-        lost = max(overwritten, 0)
-        for seq in range(self._next_seq + lost, written):
-            frame = self._ring.read(seq)
-            if frame is None:
-                lost += 1
-            else:
-                self._events.append(frame)
-        self._next_seq = written
-        losses = self._ring.losses()
-        corrupt, stale = (now - before for now, before in zip(losses, self._losses, strict=True))
-        self._losses = losses
-        for count, reason in (
-            (lost, LossReason.OVERRUN),
-            (corrupt, LossReason.CORRUPT),
-            (stale, LossReason.STALE),
-        ):
-            if count:
-                self._events.append(FramesLost(count, reason))
+    def _take(self) -> FeedEvent | None:
+        """What comes next of all that is there: the opening, losses and pictures, the end."""
+        if self._said and isinstance(self._said[0], FeedOpened):
+            self._opened = True
+            return self._said.popleft()
+        event: FeedEvent | None = None
+        if self._opened:
+            event = self._lost() or self._frame()
+        return self._said.popleft() if event is None and self._said else event
+
+    def _frame(self) -> RingFrame | FramesLost | None:
+        """The next picture of the ring; whoever has fallen behind it is given the newest.
+
+        Nothing is taken ahead: what waits here would grow old unseen.
+        """
+        seq, waiting = self._next_seq, self._ring.written - self._next_seq
+        if waiting <= 0:
+            return None
+        if waiting >= SLOTS:
+            self._next_seq += waiting - 1
+            return FramesLost(waiting - 1, LossReason.OVERRUN)
+        self._next_seq += 1
+        return self._ring.read(seq) or FramesLost(1, LossReason.OVERRUN)
+
+    def _lost(self) -> FramesLost | None:
+        """What the process has lost and nobody was told of yet, of one kind."""
+        totals = zip((LossReason.CORRUPT, LossReason.STALE), self._ring.losses(), strict=True)
+        for reason, total in totals:
+            # Not equal: a total may be read while it is being written, and is then too small.
+            if (count := total - self._told[reason]) > 0:
+                self._told[reason] = total
+                return FramesLost(count, reason)
+        return None
 
 
 def _event(line: bytes) -> FeedOpened | FeedClosed:

@@ -24,8 +24,16 @@ from sources.ring import FrameRing
 _MEMORY_BYTES = 6 << 30
 
 
-def main() -> int:
-    """Capture; 0 however it ends, since how it ended has been said."""
+def main() -> None:
+    """Capture, say how it ended, and be gone."""
+    try:
+        _capture()
+    finally:
+        # Not by the ordinary way out: a library, or our own thread, may hang in the cleaning up.
+        os._exit(0)
+
+
+def _capture() -> None:
     ring_fd, pipe = map(int, sys.argv[1:3])
     capture = json.loads(sys.stdin.readline())
     _limit()
@@ -40,30 +48,31 @@ def main() -> int:
     except MemoryError:
         code = "memory"
     _say(pipe, {"closed": code})
-    # Not by the ordinary way out: a library may hang in its own cleaning up.
-    os._exit(0)
 
 
 def _run(ring: FrameRing, pipe: int, capture: dict[str, Any]) -> str:
     """Hand over what the capture brings; why there is no more."""
-    for item in open_capture(capture, time.monotonic):
-        match item:
-            case Opened():
-                said = {"width": item.width, "height": item.height, "fps": item.fps}
-                _say(pipe, said | {"detail": item.detail})
-            case Losses(corrupt, stale):
-                ring.count_losses(corrupt, stale)
-            case Picture(image, _, decode_s):
-                height, width = image.shape[:2]
-                if height * width > capture["max_pixels"]:
-                    raise CaptureError("too_large")
-                ring.write(image, time.monotonic(), decode_s)
-                _wake(pipe)
+    # Closed also when we are told to stop between two items: a camera wants to be told goodbye.
+    with contextlib.closing(open_capture(capture, time.monotonic)) as items:
+        for item in items:
+            match item:
+                case Opened():
+                    said = {"width": item.width, "height": item.height, "fps": item.fps}
+                    _say(pipe, said | {"detail": item.detail})
+                case Losses(corrupt, stale):
+                    ring.count_losses(corrupt, stale)
+                    _wake(pipe)
+                case Picture(image, _, decode_s):
+                    height, width = image.shape[:2]
+                    if height * width > capture["max_pixels"]:
+                        raise CaptureError("too_large")
+                    ring.write(image, time.monotonic(), decode_s)
+                    _wake(pipe)
     return "ended"
 
 
 def _wake(pipe: int) -> None:
-    """A byte for a frame; if nobody has read the last thousands of them, one more says nothing."""
+    """A byte for a frame or a loss; after thousands that nobody has read, one more says nothing."""
     os.set_blocking(pipe, False)
     with contextlib.suppress(BlockingIOError):
         os.write(pipe, b"\n")
@@ -96,4 +105,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,42 +1,56 @@
-"""Lets one thread read a source while another closes it.
+"""What the sources have in common whose frames are made when they are asked for.
 
-Freeing a decoder that is in use crashes the process, so `close` only raises a flag when a read is
-under way, and the reader frees the decoder on its way out.
+One thread reads such a source while another may close it. Freeing a decoder that is in use crashes
+the process, so `close` only raises a flag when a read is under way, and the reader frees the
+decoder on its way out.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from sources.errors import SourceError
-from sources.frame import VideoFrame
+from sources.frame import SourceInfo, SourceItem
 
 
-class ReadGuard:
-    """Runs reads one at a time, and `release` exactly once, never during a read."""
+class PulledSource:
+    """Hands out what `items` gives, one read at a time, and frees what they need exactly once."""
 
-    def __init__(self, release: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        info: SourceInfo,
+        items: Iterator[SourceItem],
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            items: may raise SourceError.
+            release: frees what `items` need; never called while they work.
+        """
+        self._info = info
+        self._items = items
         self._release = release
         self._busy = threading.Lock()
         self._closed = threading.Event()
         self._released = False
 
     @property
-    def closed(self) -> bool:
-        """Whether `close` has been called."""
-        return self._closed.is_set()
+    def info(self) -> SourceInfo:
+        """What the source is."""
+        return self._info
 
-    def run(self, step: Callable[[], VideoFrame | None]) -> VideoFrame | None:
-        """Return what `step` returns or raises; None once closed, whatever `step` did."""
+    def read(self) -> SourceItem | None:
+        """Return what comes next; None at the end and once closed. Raises what `items` raise."""
         try:
             with self._busy:
-                frame = None if self.closed else step()
+                item = None if self._closed.is_set() else next(self._items, None)
         except SourceError:
-            if not self.closed:
+            if not self._closed.is_set():
                 raise
-            frame = None
+            item = None
         finally:
             self._release_if_due()
-        return None if self.closed else frame
+        return None if self._closed.is_set() else item
 
     def close(self) -> None:
         """Make the read under way, and every later one, return None."""
@@ -44,7 +58,7 @@ class ReadGuard:
         self._release_if_due()
 
     def _release_if_due(self) -> None:
-        if self.closed and self._busy.acquire(blocking=False):
+        if self._closed.is_set() and self._busy.acquire(blocking=False):
             try:
                 if not self._released:
                     self._released = True

@@ -27,7 +27,7 @@ class RunningFeed(Protocol):
 
     def cancel(self) -> None: ...
 
-    def close(self) -> int: ...
+    def close(self) -> list[FramesLost]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class Patience:
     """How long, in seconds, a source may take.
 
     Attributes:
-        connect: to the first picture of a try.
+        connect: to the first picture of a try; that there is none is told within ten.
         stall: without a picture before it is called stalled; also five of its periods.
         grace: stalled before the try is given up.
         backoff, backoff_most: the limit of the first wait between tries, and of the longest.
         settled: with pictures after which the waits begin anew.
     """
 
-    connect: float = 10.0
+    connect: float = 9.0
     stall: float = 2.0
     grace: float = 1.0
     backoff: float = 0.5
@@ -117,19 +117,18 @@ class LiveSource:
         """Try after try, with what each brings."""
         name, patience, tries = self._info.name, self._patience, 0
         yield SourceStatus(SourceCondition.CONNECTING, f"connecting to {name}")
-        while True:
+        while not self._closed.is_set():
             self._live_since_s = None
             self._feed = self._start(self._capture)
             reason = yield from self._watch(self._feed)
-            if left := self._end_feed():
-                yield FramesLost(left, LossReason.RECONNECT)
+            yield from self._end_feed()
             if reason == "ended":
                 yield SourceStatus(SourceCondition.ENDED, f"{name} has ended", self._epoch)
                 return
             if reason in FINAL:
                 raise SourceRefusedError(f"{name}: {WORDS[reason]}.")
-            since_s = self._live_since_s
-            if since_s is not None and self._clock() - since_s >= patience.settled:
+            since_s, last_s = self._live_since_s, self._last_s
+            if since_s is not None and last_s is not None and last_s - since_s >= patience.settled:
                 tries = 0
             limit_s = min(patience.backoff * 2**tries, patience.backoff_most)
             retry_s, tries = self._rng.uniform(0.0, limit_s), min(tries + 1, 30)
@@ -211,7 +210,7 @@ class LiveSource:
         period_s = 1.0 / self._info.fps if self._info.fps else 0.0
         return max(self._patience.stall, 5 * period_s)
 
-    def _end_feed(self) -> int:
-        """End the try under way; how many of its frames nobody will see."""
+    def _end_feed(self) -> list[FramesLost]:
+        """End the try under way; which of its frames nobody will see."""
         feed, self._feed = self._feed, None
-        return 0 if feed is None else feed.close()
+        return [] if feed is None else feed.close()

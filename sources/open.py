@@ -1,5 +1,6 @@
 """Turns what a user writes (a camera, a screen, an address or a path) into a source."""
 
+import math
 import os
 import re
 import time
@@ -20,8 +21,8 @@ from sources.synthetic import SyntheticSource
 
 _NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
 _SUPPORTED = (
-    "give a camera index, camera:DEVICE, screen, synthetic, a file path, or an rtsp://, rtsps://, "
-    "http://, https:// or file:// address"
+    "give a camera index, camera:DEVICE, screen, synthetic, a file, a folder, or an rtsp://, "
+    "rtsps://, http://, https:// or file:// address"
 )
 _MAX_FPS = 120.0
 
@@ -34,11 +35,22 @@ class SourceOptions:
         loop: what has an end starts again.
         transport: tcp or udp, for RTSP.
         hwaccel: a device to decode network streams on, auto, or None for software.
+        start_s: how much of files to pass over, in seconds; with `loop`, in every round.
+        image_fps: how many of a folder's pictures are a second.
     """
 
     loop: bool = False
     transport: str = "tcp"
     hwaccel: str | None = None
+    start_s: float = 0.0
+    image_fps: float = 25.0
+
+    def __post_init__(self) -> None:
+        """Refuse with a ValueError what makes no sense."""
+        if not 0.0 <= self.start_s < math.inf:
+            raise ValueError(f"start {self.start_s:g} s: give the seconds to pass over")
+        if not 0.0 < self.image_fps < math.inf:
+            raise ValueError(f"{self.image_fps:g} pictures a second: give a number above 0")
 
 
 def open_source(
@@ -65,11 +77,11 @@ def open_source(
     if not has_scheme:
         if not uri.strip():
             raise SourceOpenError(f"No source was named; {_SUPPORTED}.")
-        return FileSource(Path(uri), loop=options.loop, clock=clock)
+        return _file(Path(uri), options, clock)
     if scheme.lower() in _NETWORK_SCHEMES:
         return _network(uri, options, clock)
     if scheme.lower() == "file":
-        return FileSource(Path(url2pathname(path)), loop=options.loop, clock=clock)
+        return _file(Path(url2pathname(path)), options, clock)
     raise SourceOpenError(f"The scheme of {safe_url(uri)} is not supported; {_SUPPORTED}.")
 
 
@@ -93,6 +105,16 @@ def open_client_source(
         "policy": policy.to_dict(),
     }
     return LiveSource(safe_url(url), capture, clock=clock)
+
+
+def _file(path: Path, options: SourceOptions, clock: Callable[[], float]) -> FileSource:
+    return FileSource(
+        path,
+        loop=options.loop,
+        clock=clock,
+        start_s=options.start_s,
+        image_fps=options.image_fps,
+    )
 
 
 def _network(url: str, options: SourceOptions, clock: Callable[[], float]) -> LiveSource:

@@ -6,7 +6,7 @@ escape, so where the address does not parse cleanly, everything before the last 
 
 import re
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:/*)(.*)", re.DOTALL)
+_SCHEME = re.compile(r"([^:/?#@]*://+|[A-Za-z][A-Za-z0-9+.-]+:/*)(.*)", re.DOTALL)
 _HOST = re.compile(r"([^@:\[\]]*|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 _SECRET_VALUE = re.compile(
     r"([?&;#][^=&;#]*(?:token|key|auth|passw|pwd|secret|sig|cred)[^=&;#]*=)[^&;#]*", re.IGNORECASE
@@ -19,8 +19,14 @@ def safe_url(uri: str) -> str:
     if match is None:
         return _SECRET_VALUE.sub(r"\1***", uri)
     scheme, rest = match.groups()
-    if "@" in rest.partition("?")[0] or not _HOST.fullmatch(_authority(rest)):
+    head = re.split(r"[?#]", rest, maxsplit=1)[0]
+    query = rest[len(head) :]
+    authority = _authority(rest)
+    odd = not authority or not _HOST.fullmatch(authority)
+    if "@" in rest and (odd or "@" in head or (":" in authority and "/" not in head)):
         rest = rest.rpartition("@")[2]
+    elif "@" in query:
+        rest = f"{head}{query[0]}***"
     authority = _authority(rest)
     if not _HOST.fullmatch(authority):
         rest = authority.partition(":")[0] + ":***" + rest[len(authority) :]

@@ -4,7 +4,8 @@ Each frame is a pure function of its number, so any of them can be checked from 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 
 import cv2
 import numpy as np
@@ -12,52 +13,38 @@ import numpy.typing as npt
 
 from sources.errors import SourceOpenError
 from sources.frame import SourceInfo, VideoFrame
-from sources.guard import ReadGuard
+from sources.guard import PulledSource
 
 _SPEC = re.compile(r"synthetic(?::(\d+)x(\d+)@(\d+(?:\.\d+)?))?(?:#(\d+))?")
 _DISC_RGB = (240, 80, 32)
 _SMALLEST, _LARGEST = 16, 8192
 
 
-class SyntheticSource:
+class SyntheticSource(PulledSource):
     """The pattern `synthetic[:WIDTHxHEIGHT@FPS][#FRAMES]`, endless unless FRAMES is given.
 
     With `loop` the figures start again after FRAMES. Raises SourceOpenError for another spec.
     """
 
     def __init__(self, spec: str, *, loop: bool, clock: Callable[[], float]) -> None:
-        self._width, self._height, self._fps, self._frames = _parse(spec)
-        self._loop = loop
-        self._clock = clock
-        self._seq = 0
-        self._info = SourceInfo(spec, False, self._width, self._height, self._fps)
-        self._guard = ReadGuard(lambda: None)
+        width, height, fps, num_frames = _parse(spec)
+        info = SourceInfo(spec, False, width, height, fps)
+        super().__init__(info, _frames(width, height, fps, num_frames, loop, clock))
 
-    @property
-    def info(self) -> SourceInfo:
-        """What the pattern is."""
-        return self._info
 
-    def read(self) -> VideoFrame | None:
-        """Return the next frame at once, None after FRAMES or once closed."""
-        return self._guard.run(self._next)
-
-    def close(self) -> None:
-        """End the pattern."""
-        self._guard.close()
-
-    def _next(self) -> VideoFrame | None:
-        number = self._seq
-        if self._frames is not None and number >= self._frames:
-            if not self._loop:
-                return None
-            number %= self._frames
-        started = self._clock()
-        image = render(number, self._width, self._height)
-        arrived = self._clock()
-        frame = VideoFrame(image, self._seq, self._seq / self._fps, arrived, arrived - started)
-        self._seq += 1
-        return frame
+def _frames(
+    width: int,
+    height: int,
+    fps: float,
+    num_frames: int | None,
+    loop: bool,
+    clock: Callable[[], float],
+) -> Iterator[VideoFrame]:
+    for seq in count() if loop or num_frames is None else range(num_frames):
+        started_s = clock()
+        image = render(seq % num_frames if num_frames else seq, width, height)
+        arrived_s = clock()
+        yield VideoFrame(image, seq, seq / fps, arrived_s, arrived_s - started_s)
 
 
 def render(seq: int, width: int, height: int) -> npt.NDArray[np.uint8]:

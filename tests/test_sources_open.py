@@ -15,7 +15,7 @@ from sources.status import SourceCondition, SourceStatus
 CANARY = "hunter2"
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "notes.mp4", "notes.py"])
+@pytest.mark.parametrize("name", ["notes.md", "notes.mp4", "notes.py"])
 def test_text_file_is_refused(tmp_path: Path, name: str) -> None:
     """Text is no video, not even where FFmpeg would render it as terminal art."""
     path = tmp_path / name
@@ -60,8 +60,8 @@ def test_video_without_a_decodable_frame_is_refused(tmp_path: Path) -> None:
 
 
 def test_directory_and_missing_file_are_refused(tmp_path: Path) -> None:
-    """A directory and a path with nothing there are told apart."""
-    with pytest.raises(SourceOpenError, match="is a directory"):
+    """A directory of no videos and a path with nothing there are told apart."""
+    with pytest.raises(SourceOpenError, match="holds no video and no picture"):
         open_source(str(tmp_path))
     with pytest.raises(SourceOpenError, match="There is no file"):
         open_source(str(tmp_path / "absent.mp4"))
@@ -151,7 +151,7 @@ def test_mistyped_address_does_not_leak_the_password(uri: str) -> None:
         ("rtsp://admin:hun@t/er2@cam/live", "rtsp://cam/live"),
         ("rtsp://admin:hunter2", "rtsp://admin:***"),
         ("http://u:p@[::1]:80/x", "http://[::1]:80/x"),
-        ("http://cam:80/x?mail=a@b&n=1", "http://cam:80/x?mail=a@b&n=1"),
+        ("http://cam:80/x?mail=a@b&n=1", "http://cam:80/x?***"),
         ("http://cam/x?a=1&access_token=hunter2&b=2", "http://cam/x?a=1&access_token=***&b=2"),
         ("http://cam/x?X-Amz-Signature=hunter2", "http://cam/x?X-Amz-Signature=***"),
         ("http://cam/x?apikey=hunter2#auth=hunter2", "http://cam/x?apikey=***#auth=***"),

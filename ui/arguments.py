@@ -7,6 +7,7 @@ from typing import NoReturn
 from stream.buffer import FullPolicy
 
 MAX_FPS = 240.0
+HWACCELS = ["auto", "cuda", "vaapi", "qsv", "vdpau", "vulkan", "amf", "videotoolbox", "d3d11va"]
 MAX_THREADS = 1024
 
 
@@ -26,14 +27,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--source",
         required=True,
-        help="camera index, camera:DEVICE?size=WxH&fps=F&format=C, path, rtsp(s)://, http(s)://, "
-        "screen, or synthetic",
+        help="camera index, camera:DEVICE?size=WxH&fps=F&format=C, file, folder, list of files "
+        "(.txt, .m3u), quoted 'pattern*.mp4', rtsp(s)://, http(s)://, screen, or synthetic",
     )
     add("--model", default="random:tiny", help="folder, Hugging Face id, random:tiny, random:4b")
     add("--fps", type=_fps, default=25.0, help="target rate (default 25)")
     add("--pace", choices=["clock", "max"], default="clock", help="max: as fast as possible")
     add("--ask", action="append", default=[], metavar="[12.5s:|end:] QUESTION")
     add("--loop", action="store_true", help="play a file over and over")
+    add("--start", type=_positive, default=0.0, metavar="SECONDS", help="pass over so much of it")
+    add("--image-fps", type=_fps, default=25.0, help="pictures a second of a folder (default 25)")
     add("--duration", type=_positive, metavar="SECONDS", help="end the stream after this time")
     add("--on-full", type=FullPolicy, choices=list(FullPolicy), help="default: by the source")
     add(
@@ -43,7 +46,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="when a lost source is found again: keep (default) what was seen, or begin anew",
     )
     add("--rtsp-transport", choices=["tcp", "udp"], default="tcp")
-    add("--hwaccel", metavar="DEVICE", help="decode network streams on cuda, vaapi, ... or auto")
+    add("--hwaccel", choices=HWACCELS, help="decode network streams in hardware where that works")
     add("--frame-size", type=frame_size, metavar="WxH", help="default: the picture's own shape")
     add("--device", default="auto", help="auto, cpu, cuda")
     add(

@@ -49,6 +49,8 @@ class RtspServer:
         digest: bool = False,
     ) -> None:
         self.port = 0
+        # The monotonic clock at picture 0: picture n is due n / fps later.
+        self.started_s = 0.0
         self._options = ["--fps", str(fps), "--gop", str(gop)]
         if file:
             self._options += ["--file", str(file)]
@@ -114,4 +116,5 @@ class RtspServer:
             rest = self._process.stdout.read() if ready else ""
             self.kill()
             raise RuntimeError(f"the RTSP camera did not start: {line}{rest}")
-        self.port = int(line.split()[1])
+        _, port, _, started = line.split()
+        self.port, self.started_s = int(port), float(started)

@@ -97,13 +97,14 @@ def require_password(server: Any, factory: Any, user: str, password: str, digest
 def serve(options: argparse.Namespace) -> None:
     """Serve rtsp://127.0.0.1:port/live until stdin ends."""
     width, height = map(int, options.size.split("x"))
+    camera = Camera(width, height, options.fps)
     factory = GstRtspServer.RTSPMediaFactory()
     if options.file:
         factory.set_launch(FILE_STREAM.format(file=options.file))
     else:
         values = {"width": width, "height": height, "fps": options.fps, "gop": options.gop}
         factory.set_launch(TEST_STREAM.format(**values))
-        factory.connect("media-configure", Camera(width, height, options.fps).film)
+        factory.connect("media-configure", camera.film)
     server = GstRtspServer.RTSPServer()
     if options.user:
         require_password(server, factory, options.user, options.password, options.digest)
@@ -112,7 +113,7 @@ def serve(options: argparse.Namespace) -> None:
     server.get_mount_points().add_factory("/live", factory)
     if not server.attach(None):
         sys.exit(f"port {options.port} can't be had")
-    print(f"PORT {server.get_bound_port()}", flush=True)
+    print(f"PORT {server.get_bound_port()} STARTED {camera.started}", flush=True)
     loop = GLib.MainLoop()
     GLib.io_add_watch(sys.stdin.fileno(), GLib.IO_IN | GLib.IO_HUP, lambda *_: loop.quit())
     loop.run()
