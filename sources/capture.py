@@ -8,22 +8,18 @@ able to kill it.
 import io
 import socket
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import av
 from av.codec.codec import Codec
-from av.codec.context import Flags
 from av.codec.hwaccel import HWAccel, hwdevices_available
-from av.container import InputContainer
-from av.video.stream import VideoStream
 
-from sources.capture_errors import CaptureError
-from sources.catch_up import CatchUp, Played
-from sources.decode import Picture, choose_video, stream_fps, upright_rgb
+from sources.capture_errors import CaptureError, error_code
+from sources.captured import Captured
 from sources.errors import SourceRefusedError
 from sources.fetch import Fetch
+from sources.live_pictures import live_pictures
 from sources.policy import ClientPolicy, allowed_address, check_url
 
 _NETWORK_OPTIONS = {
@@ -44,27 +40,6 @@ _CLIENT_OPTIONS = {
 }
 # Who runs the capture watches the pictures and ends it sooner; HLS may wait for a whole segment.
 OPEN_TIMEOUT_S, READ_TIMEOUT_S = 8.0, 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The first picture is there: its size in pixels, the nominal rate, and more in words."""
-
-    width: int
-    height: int
-    fps: float | None
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """Packets that did not decode, and packets skipped to catch up."""
-
-    corrupt: int = 0
-    stale: int = 0
-
-
-Captured = Opened | Picture | Losses
 
 
 def open_capture(
@@ -112,9 +87,15 @@ def capture_network(capture: dict[str, Any], clock: Callable[[], float]) -> Iter
     except (av.FFmpegError, OSError) as error:
         # FFmpeg has several errors for one and the same silence.
         silent = isinstance(error, av.FFmpegError) and clock() - began_s >= OPEN_TIMEOUT_S
-        raise CaptureError("silent" if silent else _code(error)) from None
+        raise CaptureError("silent" if silent else error_code(error)) from None
     with container:
-        yield from _pictures(container, capture["max_pixels"], clock, capture.get("hwaccel"))
+        yield from live_pictures(
+            container,
+            capture["max_pixels"],
+            clock,
+            hwaccel=capture.get("hwaccel"),
+            bounded="policy" in capture,
+        )
 
 
 def _guarded(
@@ -138,7 +119,7 @@ def capture_screen(capture: dict[str, Any], clock: Callable[[], float]) -> Itera
     except (av.FFmpegError, OSError, ValueError):
         raise CaptureError("absent") from None
     with container:
-        yield from _pictures(container, capture["max_pixels"], clock)
+        yield from live_pictures(container, capture["max_pixels"], clock)
 
 
 def choose_hwaccel(wanted: str | None) -> HWAccel | None:
@@ -154,91 +135,3 @@ def choose_hwaccel(wanted: str | None) -> HWAccel | None:
             continue
         return HWAccel(device_type=kind, allow_software_fallback=True)
     return None
-
-
-def _pictures(
-    container: InputContainer,
-    max_pixels: int,
-    clock: Callable[[], float],
-    hwaccel: str | None = None,
-) -> Iterator[Captured]:
-    """Decode as packets come, keeping up with the present."""
-    stream = choose_video(container)
-    if stream is None:
-        raise CaptureError("no_video")
-    # Decoding several frames at a time would hold each of them back.
-    stream.thread_type = "SLICE"
-    stream.codec_context.flags |= Flags.low_delay
-    # Refused by the decoder before it takes the memory, also when the size changes later.
-    stream.codec_context.options = {"max_pixels": str(max_pixels)}
-    has_end = bool(container.duration and container.duration > 0)
-    format_ = container.format.name
-    # What comes whole or in segments is played by its own clock; a camera's MJPEG has none.
-    played = Played(clock) if has_end or "hls" in format_ else None
-    catch_up = CatchUp(clock) if played is None and "jpeg" not in format_ else None
-    opened = False
-    try:
-        for packet in container.demux(stream):
-            if catch_up is not None and not catch_up.take(_stamp(packet), packet.is_keyframe):
-                yield Losses(stale=1)
-                continue
-            began_s = clock()
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                yield Losses(corrupt=1)
-                continue
-            for frame in frames:
-                image = upright_rgb(frame)
-                picture = Picture(image, frame.time, clock() - began_s)
-                if not opened:
-                    opened = True
-                    yield _opened(stream, picture, hwaccel)
-                if played is not None:
-                    played.wait_until_due(frame.time)
-                yield picture
-                began_s = clock()
-    except (av.FFmpegError, OSError) as error:
-        raise CaptureError(_code(error) if not opened else "lost") from None
-    if not has_end:
-        # A live stream has no end: how its loss is reported varies, a clean end among it.
-        raise CaptureError("lost" if opened else "no_video")
-
-
-def _stamp(packet: "av.Packet[VideoStream]") -> float | None:
-    stamp = packet.pts if packet.pts is not None else packet.dts
-    return None if stamp is None or packet.time_base is None else float(stamp * packet.time_base)
-
-
-def _opened(stream: VideoStream, picture: Picture, hwaccel: str | None) -> Opened:
-    height, width = picture.image.shape[:2]
-    fps = stream_fps(stream)
-    detail = f"{width}x{height}"
-    if fps is not None:
-        detail += f" at {fps:g} fps"
-    detail += f", {stream.codec_context.name}"
-    if stream.codec_context.is_hwaccel:
-        detail += " in hardware"
-    elif hwaccel is not None:
-        detail += f" in software (hwaccel {hwaccel} cannot be used)"
-    return Opened(width, height, fps, detail)
-
-
-def _code(error: Exception) -> str:
-    """What an error of FFmpeg means; its text is not read, since it holds the address."""
-    match error:
-        case av.error.HTTPUnauthorizedError() | av.error.HTTPForbiddenError():
-            return "denied"
-        case av.error.HTTPNotFoundError():
-            return "missing"
-        case av.error.ConnectionRefusedError():
-            return "refused"
-        case av.error.TimeoutError() | av.error.ExitError():
-            return "silent"
-        case socket.gaierror():
-            return "unknown_host"
-        case av.error.InvalidDataError():
-            return "no_video"
-        case MemoryError():
-            return "memory"
-    return "failed"

@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sources.capture import Captured, Opened
 from sources.capture_errors import CaptureError
+from sources.captured import Captured, Opened
 from sources.decode import Picture
 
 

@@ -3,6 +3,10 @@
 Libraries' own messages are never passed on: they hold addresses with passwords.
 """
 
+import socket
+
+import av
+
 WORDS = {
     "absent": "it is not there; plug it in, or check its number or path",
     "busy": "it gives no picture; close other programs that use it",
@@ -34,3 +38,23 @@ class CaptureError(Exception):
         assert code in WORDS, code
         super().__init__(code)
         self.code = code
+
+
+def error_code(error: Exception) -> str:
+    """What an error of FFmpeg means; its text is not read, since it holds the address."""
+    match error:
+        case av.error.HTTPUnauthorizedError() | av.error.HTTPForbiddenError():
+            return "denied"
+        case av.error.HTTPNotFoundError():
+            return "missing"
+        case av.error.ConnectionRefusedError():
+            return "refused"
+        case av.error.TimeoutError() | av.error.ExitError():
+            return "silent"
+        case socket.gaierror():
+            return "unknown_host"
+        case av.error.InvalidDataError():
+            return "no_video"
+        case MemoryError():
+            return "memory"
+    return "failed"

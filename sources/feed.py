@@ -38,7 +38,7 @@ class FeedOpened:
 
 @dataclass(frozen=True, slots=True)
 class FeedClosed:
-    """Nothing more will come; `code` says why, one of the codes of sources.capture."""
+    """Nothing more will come; `code` says why, one of the codes of sources.capture_errors."""
 
     code: str
 

@@ -15,8 +15,9 @@ import threading
 import time
 from typing import Any
 
-from sources.capture import Losses, Opened, open_capture
+from sources.capture import open_capture
 from sources.capture_errors import CaptureError
+from sources.captured import Losses, Opened
 from sources.decode import Picture
 from sources.ring import FrameRing
 

@@ -9,35 +9,16 @@ import http.client
 import io
 import socket
 import ssl
-import time
 from collections.abc import Callable
 from urllib.parse import SplitResult, unquote
 
+from sources.allowance import MAX_BYTES_S, Allowance
 from sources.capture_errors import CaptureError
 from sources.errors import SourceRefusedError
 from sources.policy import ClientPolicy, allowed_address, check_url
 
 TIMEOUT_S = 8.0
-# More than any camera sends: 64 Mbit/s, and a burst of this many seconds.
-MAX_BYTES_S, BURST_S = 8 << 20, 4.0
 _REFUSALS = {401: "denied", 403: "denied", 404: "missing"}
-
-
-class Allowance:
-    """Bytes that may be read: so many a second, with a burst."""
-
-    def __init__(
-        self, clock: Callable[[], float], sleep: Callable[[float], None] = time.sleep
-    ) -> None:
-        self._clock, self._sleep = clock, sleep
-        self._full_s = clock()  # when everything that was read will have been allowed
-
-    def spend(self, count: int) -> None:
-        """Sleep for as long as `count` more bytes are ahead of what is allowed."""
-        now_s = self._clock()
-        self._full_s = max(self._full_s, now_s - BURST_S) + count / MAX_BYTES_S
-        if self._full_s > now_s:
-            self._sleep(self._full_s - now_s)
 
 
 class Fetch:
@@ -45,7 +26,7 @@ class Fetch:
 
     def __init__(self, policy: ClientPolicy, clock: Callable[[], float]) -> None:
         self._policy = policy
-        self._allowance = Allowance(clock)
+        self._allowance = Allowance(MAX_BYTES_S, clock)
         self._opened = False
 
     def open(self, url: str, flags: int, options: dict[str, str]) -> io.RawIOBase:

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from sources.capture import Opened
 from sources.capture_camera import capture_camera
 from sources.capture_errors import CaptureError
+from sources.captured import Opened
 from sources.decode import Picture
 from sources.errors import SourceOpenError
 from sources.frame import VideoFrame

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from sources.capture import Picture, capture_network
+from sources import allowance
+from sources.allowance import BURST_S, MAX_BYTES_S, MAX_PACKETS_S, Allowance
+from sources.capture import capture_network
 from sources.capture_errors import CaptureError
+from sources.decode import Picture
 from sources.errors import SourceRefusedError
-from sources.fetch import BURST_S, MAX_BYTES_S, Allowance
 from sources.frame import MAX_PIXELS, VideoFrame
 from sources.open import open_client_source
 from sources.policy import ClientPolicy
@@ -228,7 +230,7 @@ def test_a_named_rtsp_host_is_watched() -> None:
 def test_bytes_are_allowed_at_a_rate() -> None:
     """A burst is free; beyond it reading takes as long as the rate says."""
     clock = FakeClock()
-    allowance = Allowance(clock, clock.advance)
+    allowance = Allowance(MAX_BYTES_S, clock, clock.advance)
     clock.advance(100.0)
     began_s = clock()
     for _ in range(int(BURST_S)):
@@ -237,3 +239,23 @@ def test_bytes_are_allowed_at_a_rate() -> None:
     for _ in range(10):
         allowance.spend(MAX_BYTES_S)
     assert clock() - began_s == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_pictures_of_clients_are_taken_at_a_rate(
+    bounded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera of 500 pictures a second, without a burst, for a second."""
+    monkeypatch.setattr(allowance, "BURST_S", 0.0)
+    with MjpegServer(fps=500) as server:
+        described = {"url": server.url, "max_pixels": MAX_PIXELS}
+        if bounded:
+            described["policy"] = LOCAL.to_dict()
+        pictures = (
+            item for item in capture_network(described, time.monotonic) if isinstance(item, Picture)
+        )
+        next(pictures)
+        count, until_s = 0, time.monotonic() + 1.0
+        while time.monotonic() < until_s:
+            count += next(pictures) is not None
+        assert (count <= MAX_PACKETS_S + 2) == bounded
