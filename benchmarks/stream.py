@@ -1,15 +1,18 @@
 """Does a paced stream keep up while questions are answered?
 
     python -m benchmarks.stream --seconds 60 --fps 25 --question-every 5
+    python -m benchmarks.stream --camera --model random:tiny --seconds 600   # over RTSP
 
-Plays the shipped clip over and over as a live source (what comes too late is dropped), through the
-same session and engine as `run_stream.py`, after a short warm-up. `frame_ms` is arrival to
-committed state over all due ticks, `ttft_ms` from asking to the first token.
+Plays the shipped clip over and over as a live source (what comes too late is dropped), or watches a
+real RTSP server on this machine, through the same session and engine as `run_stream.py`, after a
+short warm-up. `frame_ms` is arrival to committed state over all due ticks, `ttft_ms` from asking to
+the first token; `unexplained` frames are neither processed nor dropped for a reason.
 """
 
 import argparse
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from stream.events import AnswerDone, Event
 from stream.monitor import MonitorReport
 from stream.question import SamplingParams
 from stream.session import StreamConfig, StreamSession
+from tests.rig.rtsp import RtspServer
 from ui.words import milliseconds, percent, verdict
 
 CLIP = Path(__file__).parent.parent / "assets" / "city.mp4"
@@ -67,6 +71,7 @@ def quantile(values: list[float], q: float) -> float | None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A paced stream with questions.")
     parser.add_argument("--source", default=str(CLIP))
+    parser.add_argument("--camera", action="store_true", help="the RTSP camera of the tests")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--fps", type=float, default=25.0)
     parser.add_argument("--seconds", type=float, default=60.0)
@@ -80,8 +85,10 @@ def main(argv: list[str] | None = None) -> int:
     engine = Engine(model, config)
     thread = threading.Thread(target=engine.run, daemon=True)
     thread.start()
-    watch(engine, args, "warm-up", WARM_UP_S, WARM_UP_S / 2)
-    report, answers = watch(engine, args, "measured", args.seconds, args.question_every)
+    with RtspServer(fps=round(args.fps)) if args.camera else nullcontext() as camera:
+        args.source = camera.url if camera else args.source
+        watch(engine, args, "warm-up", WARM_UP_S, WARM_UP_S / 2)
+        report, answers = watch(engine, args, "measured", args.seconds, args.question_every)
     engine.close()
     thread.join()
     show_result(report, answers, args, engine.pool.nbytes)
@@ -113,6 +120,7 @@ def show_result(
         "due": report.due,
         "starved": report.starved,
         "dropped": report.dropped,
+        "unexplained": report.read - report.processed - sum(report.dropped.values()),
         "frame_ms_p50": in_ms(report.latency_p50_s),
         "frame_ms_p95": in_ms(report.latency_p95_s),
         "frame_ms_p99": in_ms(report.latency_p99_s),

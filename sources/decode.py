@@ -106,6 +106,9 @@ class Decoder:
             for frame in self._stream.decode(packet):
                 if self._owed is not None:
                     lost += self._owed.receive(frame.pts)
+                if frame.is_corrupt:
+                    lost += 1
+                    continue
                 frame.pts = self._stamps.best(frame.pts, frame.dts)
                 # The last ones come without.
                 frame.time_base = self._time_base
