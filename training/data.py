@@ -26,6 +26,7 @@ from training.world_scene import Scene, stack_scenes
 IGNORED = -100
 # Early on streams are short, slow and eventful: many things are seen, little must be remembered.
 EARLY, EARLY_FPS = 0.12, 5.0
+LATEST_START_S = 7200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class DataConfig:
     streams: int = 8
     frames: int = 64
     questions: int = 3
-    short: int = 40
+    short: int = 48
     long: int = 128
     dialogues: int = 8
     fps: tuple[float, ...] = (2.0, 2.0, 2.0, 3.0, 5.0, 5.0, 8.0, 12.0, 12.0, 25.0, 25.0)
@@ -74,8 +75,9 @@ class Rows:
 class Batch:
     """Tensors of one step.
 
-    scenes [B * F, SCENE_SIZE]; times_s [B, F] float64; fresh [B] bool: these streams begin; group:
-    whose streams these are, for what they carry; asked: short rows, then long ones.
+    scenes [B * F, SCENE_SIZE]; times_s [B, F] float64, by the streams' clocks; fresh [B] bool:
+    these streams begin; group: whose streams these are, for what they carry; asked: short rows,
+    then long ones.
     """
 
     scenes: Tensor
@@ -108,6 +110,7 @@ class Life:
         fps = rng.choice([fps for fps in config.fps if not early or fps <= EARLY_FPS])
         self.pieces = 1 if early else rng.choice(config.lives)
         self.world = World(rng.getrandbits(48), fps, draw_style(rng, fps, early))
+        self._start_s = draw_start(rng)
         self._config, self._asking, self._rng = config, asking, rng
         self._turns: list[Asked] = []
 
@@ -128,7 +131,7 @@ class Life:
         share = memory_share if lasting else memory_share / 3
         for frame in range(config.frames):
             scenes.append(world.advance())
-            times_s.append(world.now)
+            times_s.append(self._start_s + world.now)
             for _ in range(config.questions):
                 short.append(asking.ask(world, self._rng, share, config.short, lasting=lasting))
             if (frame + 1) % every == 0:
@@ -141,6 +144,15 @@ class Life:
     def _remember(self, asked: Asked) -> None:
         if asked.question and self._rng.random() < 0.3:
             self._turns = [*self._turns, asked][-8:]
+
+
+def draw_start(rng: random.Random) -> float:
+    """How late on its clock a stream begins, in seconds.
+
+    What a question is from a picture's rows and columns grows with the stream (model/rope.py), far
+    beyond what a few pieces could show.
+    """
+    return 0.0 if rng.random() < 0.4 else math.exp(rng.uniform(0.0, math.log(LATEST_START_S)))
 
 
 def draw_style(rng: random.Random, fps: float, early: bool) -> WorldStyle:
