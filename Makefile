@@ -8,9 +8,12 @@ READY := .venv/.ready
 
 # The clip plays as a camera would send it; without a prompt the demo ends by itself.
 demo: $(READY)
-	$(BIN)/python run_stream.py --source assets/city.mp4 --loop --duration 20 --on-full drop_oldest \
-	  --ask "What do you see?" --ask "8s: What just changed?" --ask "15s: What was there before?" \
-	  </dev/null
+	$(BIN)/python run_stream.py --source assets/demo.mp4 --on-full drop_oldest \
+	  --ask "3s: What do you see?" --ask "7s: Is there a cat?" \
+	  --ask "12s: Has the purple square gone?" --ask "21s: What came before the fish?" \
+	  --ask "28.2s: What does the word say?" --ask "33s: Have you seen a fish?" \
+	  --ask "37.5s: How many times have you seen a ball of yarn?" \
+	  --ask "43.5s: Which number do you see?" </dev/null
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -20,7 +20,7 @@ import threading
 
 import torch
 
-from model.checkpoint import LoadedModel, best_dtype, load_model
+from model.checkpoint import NANO, LoadedModel, best_dtype, load_model
 from model.config import VisionConfig
 from model.weights import CheckpointError
 from sources.errors import SourceError
@@ -118,6 +118,12 @@ def default_threads() -> int:
 
 def introduction(model: LoadedModel) -> str:
     """What the answers are worth, in one line."""
+    if model.name == NANO:
+        return (
+            "Model nano: 9 M parameters, trained on drawn scenes of everyday things, shapes, words "
+            "and numbers. It knows nothing else of the world: --model hustvl/InfiniteVL-LongSFT "
+            "loads the real one (needs a GPU)."
+        )
     if model.trained:
         return f"Model {model.name}."
     return (

@@ -1,7 +1,7 @@
 """From what a user writes after `--model` to a model ready to run.
 
-A local folder, a Hugging Face id, `random:tiny` or `random:4b`. Only safetensors and JSON are
-read; no code of a checkpoint is ever run.
+`nano`, which comes with the code, a local folder, a Hugging Face id, `random:tiny` or `random:4b`.
+Only safetensors and JSON are read; no code of a checkpoint is ever run.
 """
 
 import json
@@ -18,7 +18,9 @@ from model.presets import PUBLISHED_4B, PUBLISHED_SPECIAL_IDS, SEED, TINY, TINY_
 from model.tokenizer import ChatTokenizer, TokenizerError, byte_tokenizer
 from model.weights import CheckpointError, load_weights, random_weights
 
-DEFAULT_MODEL = "random:tiny"
+NANO = "nano"
+NANO_FOLDER = Path(__file__).parent.parent / "assets" / "nano"
+DEFAULT_MODEL = NANO
 FILES = [
     "config.json",
     "preprocessor_config.json",
@@ -111,12 +113,14 @@ def _frame_grid(folder: Path, cell: int) -> tuple[int, int] | None:
 
 def _folder(name: str) -> Path:
     """A local folder as it is; a Hugging Face id downloaded (or found in its cache)."""
+    if name == NANO:
+        return NANO_FOLDER
     if name and os.path.isdir(os.path.expanduser(name)):
         return Path(name).expanduser()
     looks_like_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     if not looks_like_id or os.path.exists(name):
         raise CheckpointError(
-            f"no model folder at {name!r}: give a folder, a Hugging Face id like "
+            f"no model folder at {name!r}: give nano, a folder, a Hugging Face id like "
             "hustvl/InfiniteVL-LongSFT, random:tiny or random:4b"
         )
     try:

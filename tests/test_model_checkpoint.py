@@ -89,7 +89,7 @@ def test_a_download_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("name", ["nowhere", "./a/b", "/no/such/folder", "a/b/c", ""])
 def test_what_is_neither_folder_nor_id_is_refused(name: str) -> None:
     """The message says what may be given."""
-    with pytest.raises(CheckpointError, match="give a folder, a Hugging Face id"):
+    with pytest.raises(CheckpointError, match="give nano, a folder, a Hugging Face id"):
         load_model(name)
 
 

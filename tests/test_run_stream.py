@@ -84,7 +84,7 @@ def test_a_missing_camera_is_waited_for(capfd: pytest.CaptureFixture[str]) -> No
 
 def test_text_file_is_not_a_video(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A file that holds no video is said to be none."""
-    text = tmp_path / "notes.txt"
+    text = tmp_path / "notes.log"
     text.write_text("nothing to see\n" * 50)
     assert "not a video" in refused(capfd, "--source", str(text))
 
@@ -127,6 +127,10 @@ def test_bad_model_folder_is_one_line(capfd: pytest.CaptureFixture[str], tmp_pat
         ("--threads", "99999999999999999999", "whole number"),
         ("--max-context", "-3", "whole number"),
         ("--max-context", "0", "whole number"),
+        ("--start", "-1", "seconds"),
+        ("--start", "inf", "seconds"),
+        ("--image-fps", "0", "at most 240"),
+        ("--hwaccel", "nonsense", "nonsense"),
         ("--nonsense", "1", "--nonsense"),
     ],
 )
@@ -155,6 +159,7 @@ def test_json_run_answers_every_question(capfd: pytest.CaptureFixture[str]) -> N
     """Every line is JSON, each --ask has one end, a summary is last, and the exit code is 0."""
     asks = ["What is it?", "0.2s: And now?", "end: What was it?", "9s: Never?"]
     argv = ["--source", SHORT, "--pace", "max", "--json", "--max-tokens", "4"]
+    argv += ["--model", "random:tiny"]
     assert run_stream.main(argv + [part for ask in asks for part in ("--ask", ask)]) == 0
     captured = capfd.readouterr()
     lines = [json.loads(line) for line in captured.out.splitlines()]
@@ -176,6 +181,7 @@ def test_json_run_answers_every_question(capfd: pytest.CaptureFixture[str]) -> N
 def test_plain_run_says_that_the_model_is_untrained(capfd: pytest.CaptureFixture[str]) -> None:
     """A run of a made-up model says so first, and ends with memory and verdict."""
     argv = ["--source", SHORT, "--pace", "max", "--ask", "end: What?", "--max-tokens", "3"]
+    argv += ["--model", "random:tiny"]
     assert run_stream.main(argv) == 0
     captured = capfd.readouterr()
     assert "UNTRAINED" in captured.out.splitlines()[0]
@@ -250,7 +256,7 @@ def test_typed_question_on_a_terminal() -> None:
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)[3]
     process = start(
-        "--max-tokens", "3", stdin=slave, stdout=slave, stderr=slave,
+        "--model", "random:tiny", "--max-tokens", "3", stdin=slave, stdout=slave, stderr=slave,
         env=os.environ | {"TERM": "xterm", "COLUMNS": "200"},
     )  # fmt: skip
     shown = Screen(master)

@@ -1,6 +1,7 @@
 """The command line of `run_stream.py`, checked as far as words alone can be."""
 
 import argparse
+import math
 import sys
 from typing import NoReturn
 
@@ -30,12 +31,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="camera index, camera:DEVICE?size=WxH&fps=F&format=C, file, folder, list of files "
         "(.txt, .m3u), quoted 'pattern*.mp4', rtsp(s)://, http(s)://, screen, or synthetic",
     )
-    add("--model", default="random:tiny", help="folder, Hugging Face id, random:tiny, random:4b")
+    add(
+        "--model",
+        default="nano",
+        help="nano (default, comes with the code), folder, Hugging Face id, random:tiny, random:4b",
+    )
     add("--fps", type=_fps, default=25.0, help="target rate (default 25)")
     add("--pace", choices=["clock", "max"], default="clock", help="max: as fast as possible")
     add("--ask", action="append", default=[], metavar="[12.5s:|end:] QUESTION")
     add("--loop", action="store_true", help="play a file over and over")
-    add("--start", type=_positive, default=0.0, metavar="SECONDS", help="pass over so much of it")
+    add("--start", type=_seconds, default=0.0, metavar="SECONDS", help="pass over so much of it")
     add("--image-fps", type=_fps, default=25.0, help="pictures a second of a folder (default 25)")
     add("--duration", type=_positive, metavar="SECONDS", help="end the stream after this time")
     add("--on-full", type=FullPolicy, choices=list(FullPolicy), help="default: by the source")
@@ -75,6 +80,13 @@ def _positive(text: str) -> float:
     value = _number(text)
     if not value > 0.0:
         raise argparse.ArgumentTypeError(f"{text} must be above 0")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = _number(text)
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
     return value
 
 
