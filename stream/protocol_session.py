@@ -1,0 +1,312 @@
+"""One client's session of ivl.v1, without sockets, threads or clocks.
+
+Whoever has the socket feeds it messages and events, and does what it returns, at once and in that
+order. A session outlives its connection: answers that ended meanwhile are kept for the next one.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from stream.events import AnswerDelta, AnswerDone, Event, SourceState
+from stream.monitor import MonitorReport
+from stream.protocol import (
+    CLIENT_MESSAGES,
+    AnswerDeltaMessage,
+    AnswerDoneMessage,
+    ErrorCode,
+    GoingAway,
+    Ping,
+    Pong,
+    QueryAccepted,
+    QueryCancel,
+    QueryCreate,
+    SessionUpdate,
+    SessionUpdated,
+    StreamInfo,
+    StreamSubscribe,
+    StreamUnsubscribe,
+)
+from stream.protocol_effects import Ask, Cancel, Effect, Resume, Send
+from stream.protocol_replies import answer_done, invalid, refusal, sentence, stats_of, stream_state
+from stream.question import MAX_QUESTION_CHARS, QuestionRefusedError, check_question
+from stream.token_bucket import TokenBucket
+
+_REMEMBERED_IDS = 1024
+_KEPT_ANSWERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """What one session may do at most."""
+
+    open_queries: int = 4
+    queries_per_s: float = 1.0
+    query_burst: int = 5
+    resume_s: float = 120.0
+
+
+class Streams(Protocol):
+    """The streams that can be asked about."""
+
+    def names(self) -> Sequence[str]: ...
+
+    def info(self, name: str) -> StreamInfo: ...
+
+    def state(self, name: str) -> SourceState | None: ...
+
+    def report(self, name: str) -> MonitorReport: ...
+
+
+@dataclass(slots=True)
+class _Query:
+    stream: str
+    question_id: int | None = None
+    num_chars: int = 0
+
+
+@dataclass(slots=True)
+class _Subscription:
+    state: bool
+    stats_every_s: float | None
+    stats_due_s: float
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What goes on when the connection is lost."""
+
+    asker: str
+    default_stream: str | None = None
+    open: dict[str, _Query] = field(default_factory=dict)
+    ended: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    kept: deque[AnswerDoneMessage] = field(default_factory=lambda: deque(maxlen=_KEPT_ANSWERS))
+    num_ended: int = 0
+
+
+class ProtocolSession:
+    """Turns messages and events into effects; `asker` is whose dialogue its questions continue."""
+
+    def __init__(
+        self, name: str, token: str, streams: Streams, limits: SessionLimits, now_s: float
+    ) -> None:
+        self.name, self.token = name, token
+        self._streams, self._limits = streams, limits
+        self._memory = _Memory(asker=f"session {name}")
+        self._subscriptions: dict[str, _Subscription] = {}
+        self._bucket = TokenBucket(limits.queries_per_s, limits.query_burst, now_s)
+        self._draining = False
+
+    @property
+    def asker(self) -> str:
+        return self._memory.asker
+
+    @property
+    def num_open(self) -> int:
+        """Questions that have been accepted and have not ended."""
+        return len(self._memory.open)
+
+    def receive(self, data: str | bytes, now_s: float) -> list[Effect]:
+        """Take one message of the client's."""
+        if isinstance(data, bytes):
+            return [_refuse("bad_request", "Messages are text frames of JSON.")]
+        try:
+            message = CLIENT_MESSAGES.validate_json(data)
+        except ValidationError as error:
+            return [Send(invalid(error))]
+        match message:
+            case QueryCreate():
+                return self._create(message, now_s)
+            case QueryCancel():
+                return self._cancel(message.id)
+            case StreamSubscribe():
+                return self._subscribe(message, now_s)
+            case StreamUnsubscribe():
+                self._subscriptions.pop(message.stream, None)
+                return []
+            case SessionUpdate():
+                return self._update(message)
+            case Ping():
+                return [Send(Pong(t=message.t))]
+
+    def asked(self, id: str, question_id: int) -> list[Effect]:
+        """An Ask was accepted."""
+        query = self._memory.open[id]
+        query.question_id = question_id
+        return [Send(QueryAccepted(id=id, stream=query.stream, open_queries=self.num_open))]
+
+    def refused(self, id: str, why: str) -> list[Effect]:
+        """An Ask was refused: too many questions of all clients are open."""
+        del self._memory.open[id]
+        return [_refuse("queue_full", why, id=id, retry_after_s=1.0)]
+
+    def happened(self, event: Event) -> list[Effect]:
+        """Something happened on a stream; what concerns others is passed over."""
+        match event:
+            case AnswerDelta() if event.asker == self.asker:
+                return self._delta(event)
+            case AnswerDone() if event.asker == self.asker:
+                return self._done(event)
+            case SourceState():
+                subscription = self._subscriptions.get(event.stream)
+                wanted = subscription is not None and subscription.state
+                return [Send(stream_state(event))] if wanted else []
+        return []
+
+    def stats(self, now_s: float) -> list[Effect]:
+        """The statistics that are due."""
+        effects: list[Effect] = []
+        for name, subscription in self._subscriptions.items():
+            every_s = subscription.stats_every_s
+            if every_s is not None and now_s >= subscription.stats_due_s:
+                # Not from now: what is late once would be late for ever.
+                subscription.stats_due_s = max(subscription.stats_due_s + every_s, now_s)
+                effects.append(Send(stats_of(name, self._streams.report(name))))
+        return effects
+
+    def drain(self, time_left_s: float, reason: str) -> list[Effect]:
+        """No more questions are accepted: the server will end."""
+        self._draining = True
+        return [Send(GoingAway(time_left_ms=round(time_left_s * 1e3), reason=reason))]
+
+    def abandon(self) -> list[Effect]:
+        """Nobody will come back: cancel what is open."""
+        return [
+            Cancel(query.stream, query.question_id)
+            for query in self._memory.open.values()
+            if query.question_id is not None
+        ]
+
+    def adopt(self, lost: "ProtocolSession | None", after: int) -> list[Effect]:
+        """Take up a lost session, and say again which answers ended with a number above `after`."""
+        if lost is None:
+            return [
+                _refuse("not_found", "There is no session to resume; ask anew.", "resume_token")
+            ]
+        self._memory = lost._memory
+        missed: list[Effect] = [Send(done) for done in self._memory.kept if done.number > after]
+        return [self._updated(resumed=True), *missed]
+
+    def _create(self, message: QueryCreate, now_s: float) -> list[Effect]:
+        memory, id = self._memory, message.id
+        if id in memory.open or id in memory.ended:
+            return [
+                _refuse("duplicate_id", "This id was used before; choose another.", "id", id=id)
+            ]
+        if self._draining:
+            return [_refuse("draining", "The server is about to end.", id=id)]
+        stream = self._stream(message.stream)
+        if stream is None:
+            return [_refuse("not_found", self._no_such(message.stream), "stream", id=id)]
+        try:
+            text = check_question(message.text)
+        except QuestionRefusedError as error:
+            code: ErrorCode = "bad_request"
+            if len(message.text.strip()) > MAX_QUESTION_CHARS:
+                code = "too_large"
+            return [_refuse(code, sentence(str(error)), "text", id=id)]
+        if len(memory.open) >= self._limits.open_queries:
+            why = f"{self._limits.open_queries} of your questions are open; wait for an answer."
+            return [_refuse("queue_full", why, id=id, retry_after_s=1.0)]
+        if wait_s := self._bucket.wait_s(now_s):
+            return [_refuse("rate_limited", "You ask too fast.", id=id, retry_after_s=wait_s)]
+        self._bucket.take()
+        memory.open[id] = _Query(stream)
+        deadline_s = None if message.deadline_ms is None else message.deadline_ms / 1e3
+        return [Ask(id, stream, text, message.max_tokens, deadline_s)]
+
+    def _cancel(self, id: str) -> list[Effect]:
+        query = self._memory.open.get(id)
+        if query is not None and query.question_id is not None:
+            return [Cancel(query.stream, query.question_id)]
+        if id in self._memory.ended:
+            return [_refuse("already_done", "This question has ended.", "id", id=id)]
+        return [_refuse("not_found", "There is no question with this id.", "id", id=id)]
+
+    def _subscribe(self, message: StreamSubscribe, now_s: float) -> list[Effect]:
+        if message.stream not in self._streams.names():
+            return [_refuse("not_found", self._no_such(message.stream), "stream")]
+        every_s = message.stats_interval_ms / 1e3 if "stats" in message.channels else None
+        wants_state = "state" in message.channels
+        self._subscriptions[message.stream] = _Subscription(wants_state, every_s, now_s)
+        state = self._streams.state(message.stream)
+        return [Send(stream_state(state))] if wants_state and state is not None else []
+
+    def _update(self, message: SessionUpdate) -> list[Effect]:
+        memory = self._memory
+        if message.default_stream is not None:
+            if message.default_stream not in self._streams.names():
+                why = self._no_such(message.default_stream)
+                return [_refuse("not_found", why, "default_stream")]
+            memory.default_stream = message.default_stream
+        if message.resume_token is None:
+            return [self._updated(resumed=False)]
+        if memory.open or memory.ended:
+            return [_refuse("bad_request", "Resume before you ask anything.", "resume_token")]
+        return [Resume(message.resume_token, message.after)]
+
+    def _updated(self, *, resumed: bool) -> Send:
+        return Send(
+            SessionUpdated(
+                session=self.name,
+                resume_token=self.token,
+                default_stream=self._memory.default_stream,
+                resumed=resumed,
+            )
+        )
+
+    def _stream(self, name: str | None) -> str | None:
+        """The stream that is meant; None if there is none, or it is not said which."""
+        names = self._streams.names()
+        name = name or self._memory.default_stream
+        if name is None and len(names) == 1:
+            return names[0]
+        return name if name in names else None
+
+    def _no_such(self, name: str | None) -> str:
+        known = ", ".join(self._streams.names()) or "none"
+        if name is None:
+            return sentence(f"Say which stream: {known}.")
+        return sentence(f"There is no stream {name}; there are: {known}.")
+
+    def _delta(self, event: AnswerDelta) -> list[Effect]:
+        id = self._id_of(event)
+        if id is None:
+            return []
+        query = self._memory.open[id]
+        seq, query.num_chars = query.num_chars, query.num_chars + len(event.text)
+        return [Send(AnswerDeltaMessage(id=id, seq=seq, delta=event.text))]
+
+    def _done(self, event: AnswerDone) -> list[Effect]:
+        memory, id = self._memory, self._id_of(event)
+        if id is None:
+            return []
+        del memory.open[id]
+        memory.ended[id] = None
+        if len(memory.ended) > _REMEMBERED_IDS:
+            memory.ended.popitem(last=False)
+        memory.num_ended += 1
+        done = answer_done(id, memory.num_ended, event)
+        memory.kept.append(done)
+        return [Send(done)]
+
+    def _id_of(self, event: AnswerDelta | AnswerDone) -> str | None:
+        """The client's own name of a question that is open."""
+        for id, query in self._memory.open.items():
+            if (query.stream, query.question_id) == (event.stream, event.question_id):
+                return id
+        return None
+
+
+def _refuse(
+    code: ErrorCode,
+    message: str,
+    param: str | None = None,
+    *,
+    id: str | None = None,
+    retry_after_s: float | None = None,
+) -> Send:
+    return Send(refusal(code, message, param, id=id, retry_after_s=retry_after_s))
