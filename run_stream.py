@@ -1,11 +1,12 @@
-"""Watch a video stream with InfiniteVL-Online and answer questions while it goes on.
+"""Watch video streams with InfiniteVL-Online and answer questions while they go on.
 
     python run_stream.py --source 0                                    # a webcam
     python run_stream.py --source rtsp://camera/live --fps 25          # a network camera
     python run_stream.py --source clip.mp4 --ask "5s: What just happened?"
+    python run_stream.py --stream door=rtsp://camera/live --stream yard=1   # several at once
 
-This file only puts things together: a source, a model, an engine on a thread of its own, a
-session that joins them, and a terminal to show it.
+This file only puts things together: sources, a model, an engine on a thread of its own, a
+session a stream that joins them, and a terminal to show it.
 """
 
 from ui.process_title import hide_secrets
@@ -24,91 +25,95 @@ from model.checkpoint import NANO, LoadedModel, best_dtype, load_model
 from model.config import VisionConfig
 from model.weights import CheckpointError
 from sources.errors import SourceError
-from sources.open import SourceOptions, open_source
+from sources.frame import VideoSource
+from sources.open import open_source
 from stream.engine import Engine, EngineConfig
-from stream.events import SourceCondition
-from stream.question import QuestionRefusedError, SamplingParams, parse_timed
-from stream.session import StreamConfig, StreamSession
+from stream.question import QuestionRefusedError, SamplingParams
+from stream.registry import StreamRegistry, UnknownStreamError
+from ui.addressed import AddressedQuestion, parse_addressed
 from ui.arguments import parse_args
+from ui.stream_specs import ONLY_STREAM, StreamSpec, stream_specs
 from ui.terminal import Terminal
 
 STOP_WITHIN_S = 10.0
 MAX_FRAME_TOKENS = 16_384
+REFUSALS = (
+    SourceError,
+    CheckpointError,
+    QuestionRefusedError,
+    UnknownStreamError,
+    ValueError,
+    MemoryError,
+)
 # What a camera's pictures will be like is not known before it sends one.
 WARM_UP_HEIGHT, WARM_UP_WIDTH = 360, 640
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run until the stream ends; 0 if it ended well, 1 if it failed, 2 for bad input."""
+    """Run until the streams end; 0 if they ended well, 1 if one failed, 2 for bad input."""
     args = parse_args(argv)
     torch.set_num_threads(args.threads or default_threads())
     try:
-        session, terminal, engine = put_together(args)
-    except (SourceError, CheckpointError, QuestionRefusedError, ValueError, MemoryError) as error:
+        streams, terminal, engine = put_together(args)
+    except REFUSALS as error:
         print(f"error: {error or 'there is not enough memory'}", file=sys.stderr)
         return 2
     except torch.OutOfMemoryError:
         print("error: the model and its state do not fit on the device", file=sys.stderr)
         return 2
-    return run(engine, session, terminal)
+    return run(engine, streams, terminal)
 
 
-def put_together(args: argparse.Namespace) -> tuple[StreamSession, Terminal, Engine]:
-    """Source, model, engine, session, terminal, and the questions that were given."""
+def put_together(args: argparse.Namespace) -> tuple[StreamRegistry, Terminal, Engine]:
+    """Sources, model, engine, streams, terminal, and the questions that were given."""
     device = _device(args.device)
     sampling = SamplingParams(args.max_tokens, args.temperature, args.top_p)
-    questions = [parse_timed(text) for text in args.ask]
-    options = SourceOptions(
-        args.loop, args.rtsp_transport, args.hwaccel, args.start, args.image_fps
-    )
-    source = open_source(args.source, options)
+    specs = stream_specs(args)
+    questions = [parse_addressed(text, [spec.config.name for spec in specs]) for text in args.ask]
+    sources = [_open(spec) for spec in specs]
     model = load_model(args.model, device, best_dtype(device))
-    engine = Engine(model, _engine_config(args, model))
+    engine = Engine(model, _engine_config(args, model, len(specs)))
     if not args.json:
         print(introduction(model))
-    engine.warm_up(source.info.height or WARM_UP_HEIGHT, source.info.width or WARM_UP_WIDTH)
-    fps = args.fps if args.pace == "clock" else None
-    config = StreamConfig(
-        fps=fps,
-        on_full=args.on_full,
-        duration_s=args.duration,
-        reset_on_gap=args.on_gap == "reset",
-    )
-    session = StreamSession(source, engine, config)
+    for height, width in {(source.info.height, source.info.width) for source in sources}:
+        engine.warm_up(height or WARM_UP_HEIGHT, width or WARM_UP_WIDTH)
+    streams = StreamRegistry(engine, capacity=len(specs))
+    for spec, source in zip(specs, sources, strict=True):
+        streams.open(spec.config.name, source, spec.config)
 
-    def ask(at_s: float, text: str) -> None:
-        session.ask(text, at_s=at_s, deadline_s=args.deadline, sampling=sampling)
+    def ask(question: AddressedQuestion) -> None:
+        stream, at_s, text = question
+        streams.get(stream).ask(text, at_s=at_s, deadline_s=args.deadline, sampling=sampling)
 
     terminal = Terminal(
-        session,
+        streams,
         state_bytes=lambda: engine.pool.nbytes,
         trained=model.trained,
         json_lines=args.json,
-        ask=lambda line: ask(*parse_timed(line)),
+        ask=lambda line: ask(parse_addressed(line, streams.names)),
     )
     for question in questions:
-        ask(*question)
-    return session, terminal, engine
+        ask(question)
+    return streams, terminal, engine
 
 
-def run(engine: Engine, session: StreamSession, terminal: Terminal) -> int:
+def run(engine: Engine, streams: StreamRegistry, terminal: Terminal) -> int:
     """Watch to the end, or until Ctrl-C or SIGTERM, then say what came of it."""
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     thread = threading.Thread(target=engine.run, name="engine", daemon=True)
     thread.start()
-    session.start()
+    streams.start_all()
     try:
         terminal.run(stopped)
     finally:
-        session.stop("the program was stopped" if stopped.is_set() else "the stream has ended")
-        session.wait(STOP_WITHIN_S)
+        reason = "the program was stopped" if stopped.is_set() else "the stream has ended"
+        streams.stop_all(reason, STOP_WITHIN_S)
         engine.close()
         thread.join(STOP_WITHIN_S)
         terminal.summary()
-    state = session.source_state
-    return int(state is not None and state.condition is SourceCondition.FAILED)
+    return int(bool(streams.failed))
 
 
 def default_threads() -> int:
@@ -132,12 +137,22 @@ def introduction(model: LoadedModel) -> str:
     )
 
 
-def _engine_config(args: argparse.Namespace, model: LoadedModel) -> EngineConfig:
+def _open(spec: StreamSpec) -> VideoSource:
+    """The source of a stream; where there may be several, what is wrong says with which."""
+    try:
+        return open_source(spec.uri, spec.options)
+    except SourceError as error:
+        if spec.config.name == ONLY_STREAM:
+            raise
+        raise SourceError(f"stream {spec.config.name}: {error}") from None
+
+
+def _engine_config(args: argparse.Namespace, model: LoadedModel, num_streams: int) -> EngineConfig:
     grid, tokens = model.grid, model.frame_tokens
     if args.frame_size is not None:
         grid = _grid(args.frame_size, model.vlm.config.vision)
         tokens = grid[0] * grid[1]
-    return EngineConfig(frame_tokens=tokens, grid=grid, max_context=args.max_context)
+    return EngineConfig(tokens, grid, max_streams=num_streams, max_context=args.max_context)
 
 
 def _grid(size: tuple[int, int], vision: VisionConfig) -> tuple[int, int]:

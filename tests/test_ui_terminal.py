@@ -21,6 +21,7 @@ from stream.events import (
     SourceState,
 )
 from stream.question import QuestionRefusedError, SamplingParams
+from stream.registry import StreamRegistry
 from stream.session import StreamConfig, StreamSession
 from tests.stream_helpers import FRAME_TOKENS, PATIENCE_S, loaded, running, scripted
 from ui.terminal import MAX_UNSHOWN, Terminal
@@ -31,20 +32,34 @@ def refuse(_: str) -> None:
 
 
 def make(
-    session: StreamSession, json_lines: bool = False, ask: Callable[[str], None] = refuse
+    streams: StreamRegistry, json_lines: bool = False, ask: Callable[[str], None] = refuse
 ) -> Terminal:
     return Terminal(
-        session, state_bytes=lambda: 5_000_000, trained=False, json_lines=json_lines, ask=ask
+        streams, state_bytes=lambda: 5_000_000, trained=False, json_lines=json_lines, ask=ask
     )
 
 
 @pytest.fixture
-def session() -> Iterator[StreamSession]:
+def streams() -> Iterator[StreamRegistry]:
     engine = Engine(loaded(), EngineConfig(FRAME_TOKENS))
     with running(engine):
-        session = StreamSession(scripted(5), engine, StreamConfig(fps=None))
-        yield session
-        session.stop()
+        streams = StreamRegistry(engine, 1)
+        streams.open("stream", scripted(5), StreamConfig(fps=None))
+        yield streams
+        streams.stop_all("the test is over", PATIENCE_S)
+
+
+@pytest.fixture
+def session(streams: StreamRegistry) -> StreamSession:
+    """The one stream that there is."""
+    return streams.get("stream")
+
+
+def silent(engine: Engine) -> StreamRegistry:
+    """One stream that gives a frame and then nothing."""
+    streams = StreamRegistry(engine, 1)
+    streams.open("stream", scripted(1, holds=True), StreamConfig(fps=None))
+    return streams
 
 
 @pytest.fixture
@@ -68,10 +83,10 @@ def watch(session: StreamSession, terminal: Terminal) -> int:
 
 
 def test_plain_run_prints_answers_and_a_summary(
-    session: StreamSession, capsys: pytest.CaptureFixture[str]
+    session: StreamSession, streams: StreamRegistry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without a terminal: the source's states, each answer, tables, memory and the verdict."""
-    watch(session, make(session))
+    watch(session, make(streams))
     printed = capsys.readouterr().out
     for part in (
         "source live: reading scripted",
@@ -87,10 +102,10 @@ def test_plain_run_prints_answers_and_a_summary(
 
 
 def test_json_run_prints_every_event_and_a_summary(
-    session: StreamSession, capsys: pytest.CaptureFixture[str]
+    session: StreamSession, streams: StreamRegistry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every line is an object; each frame and question is there, and a summary is last."""
-    number = watch(session, make(session, json_lines=True))
+    number = watch(session, make(streams, json_lines=True))
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     kinds = [line["type"] for line in lines]
     assert kinds.count("FrameDone") == 5
@@ -100,7 +115,7 @@ def test_json_run_prints_every_event_and_a_summary(
 
 
 def test_json_lines_of_several_threads_never_mix(
-    session: StreamSession, monkeypatch: pytest.MonkeyPatch
+    session: StreamSession, streams: StreamRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each line, with its end, is written in one piece."""
     written: list[str] = []
@@ -110,7 +125,7 @@ def test_json_lines_of_several_threads_never_mix(
             written.append(text)
             return len(text)
 
-    terminal = make(session, json_lines=True)
+    terminal = make(streams, json_lines=True)
     monkeypatch.setattr(sys, "stdout", Recorder())
     watch(session, terminal)
     assert len(written) > 10
@@ -120,9 +135,10 @@ def test_json_lines_of_several_threads_never_mix(
 def test_run_ends_when_it_is_stopped() -> None:
     """A run over a silent stream returns once `stopped` is set."""
     engine = Engine(loaded(), EngineConfig(FRAME_TOKENS))
-    session = StreamSession(scripted(1, holds=True), engine, StreamConfig(fps=None))
+    streams = silent(engine)
+    session = streams.get("stream")
     stopped = threading.Event()
-    terminal = make(session)
+    terminal = make(streams)
     thread = threading.Thread(target=terminal.run, args=(stopped,), daemon=True)
     with running(engine):
         session.start()
@@ -135,10 +151,10 @@ def test_run_ends_when_it_is_stopped() -> None:
 
 
 def test_live_display_shows_status_and_leaves_answers(
-    session: StreamSession, screen: io.StringIO
+    session: StreamSession, streams: StreamRegistry, screen: io.StringIO
 ) -> None:
     """On a terminal the status is drawn while the stream runs, and answers stay above it."""
-    terminal = make(session)
+    terminal = make(streams)
     session.ask("What is it?", at_s=1e9)
     session.start()
     terminal.run(threading.Event())
@@ -147,12 +163,13 @@ def test_live_display_shows_status_and_leaves_answers(
 
 
 def test_events_can_be_printed_while_the_display_is_made(
-    session: StreamSession, screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Making the display, which needs the session, does not keep a listener from printing."""
     engine = Engine(loaded(), EngineConfig(FRAME_TOKENS))
-    session = StreamSession(scripted(1, holds=True), engine, StreamConfig(fps=None))
-    terminal = make(session)
+    streams = silent(engine)
+    session = streams.get("stream")
+    terminal = make(streams)
     displaying, printed = threading.Event(), threading.Event()
     in_time: list[bool] = []
     reports = itertools.count()
@@ -184,10 +201,10 @@ def test_events_can_be_printed_while_the_display_is_made(
 
 
 def test_hostile_text_is_harmless_while_it_comes(
-    session: StreamSession, screen: io.StringIO
+    streams: StreamRegistry, screen: io.StringIO
 ) -> None:
     """Deltas, questions and a source's words with control characters do not reach the screen."""
-    terminal = make(session)
+    terminal = make(streams)
     for event in (
         QuestionAccepted("stream", 1, "local", "q\x1b]0;owned\x07"),
         AnswerDelta("stream", 1, "local", 0, "a\x1b[31m"),
@@ -203,31 +220,31 @@ def test_hostile_text_is_harmless_while_it_comes(
 
 
 def test_typed_question_that_is_refused_says_why(
-    session: StreamSession, capsys: pytest.CaptureFixture[str]
+    streams: StreamRegistry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A refusal is printed; a good question is asked."""
     asked: list[str] = []
-    make(session)._typed("anything")
+    make(streams)._typed("anything")
     assert "not asked: the question is empty" in capsys.readouterr().out
-    make(session, ask=asked.append)._typed("what?")
+    make(streams, ask=asked.append)._typed("what?")
     assert asked == ["what?"]
 
 
 def test_plain_status_comes_every_five_seconds(
-    session: StreamSession, capsys: pytest.CaptureFixture[str]
+    streams: StreamRegistry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without a terminal one status line is printed in twenty polls."""
-    terminal = make(session)
+    terminal = make(streams)
     for polls in range(1, 41):
         terminal._poll(polls)
     assert capsys.readouterr().out.count("open questions 0") == 2
 
 
 def test_json_stats_come_every_second(
-    session: StreamSession, capsys: pytest.CaptureFixture[str]
+    streams: StreamRegistry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In JSON mode one line of stats is printed in four polls."""
-    terminal = make(session, json_lines=True)
+    terminal = make(streams, json_lines=True)
     for polls in range(1, 9):
         terminal._poll(polls)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -236,7 +253,7 @@ def test_json_stats_come_every_second(
 
 
 def test_reader_of_the_output_that_goes_away_ends_the_run(
-    session: StreamSession, monkeypatch: pytest.MonkeyPatch
+    session: StreamSession, streams: StreamRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When nobody reads the JSON any more the run ends; frames and questions are not harmed."""
     gone = io.StringIO()
@@ -248,7 +265,7 @@ def test_reader_of_the_output_that_goes_away_ends_the_run(
     monkeypatch.setattr("ui.terminal.os.dup2", lambda *_: 0)
     monkeypatch.setattr(gone, "fileno", lambda: 1)
     heard: list[object] = []
-    terminal = make(session, json_lines=True)
+    terminal = make(streams, json_lines=True)
     session.subscribe(heard.append)
     monkeypatch.setattr(sys, "stdout", gone)
     session.start()
@@ -258,10 +275,10 @@ def test_reader_of_the_output_that_goes_away_ends_the_run(
 
 
 def test_output_that_nobody_reads_does_not_stop_watching(
-    session: StreamSession, monkeypatch: pytest.MonkeyPatch
+    streams: StreamRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hearing of an event prints nothing; past the bound frames are counted, answers kept."""
-    terminal = make(session, json_lines=True)
+    terminal = make(streams, json_lines=True)
     printed: list[str] = []
     monkeypatch.setattr(terminal, "_print_line", printed.append)
     done = FrameDone("stream", 0, 0, 0.0, None, 0.0, 0.0, {})

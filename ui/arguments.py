@@ -3,54 +3,89 @@
 import argparse
 import math
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 from stream.buffer import FullPolicy
+from ui.process_title import without_secrets
 
 MAX_FPS = 240.0
 HWACCELS = ["auto", "cuda", "vaapi", "qsv", "vdpau", "vulkan", "amf", "videotoolbox", "d3d11va"]
+TRANSPORTS = ["tcp", "udp"]
+ON_GAP = ["keep", "reset"]
 MAX_THREADS = 1024
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the usage text."""
+    """Says what is wrong in one sentence, without the usage text and without passwords."""
+
+    arguments: Sequence[str] = ()  # those being parsed
 
     def error(self, message: str) -> NoReturn:
+        message = without_secrets(message, self.arguments)
         print(f"error: {message} (--help lists the options)", file=sys.stderr)
         raise SystemExit(2)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = OneLineParser(
-        prog="run_stream.py", description="Watch a video stream and answer questions about it."
+        prog="run_stream.py", description="Watch video streams and answer questions about them."
     )
-    add = parser.add_argument
+    parser.arguments = sys.argv[1:] if argv is None else argv
+    _add_streams(parser)
+    _add_watching(parser)
+    _add_answering(parser)
+    parser.add_argument("--json", action="store_true", help="one event a line, as JSON")
+    return parser.parse_args(argv)
+
+
+def _add_streams(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_mutually_exclusive_group(required=True).add_argument
     add(
         "--source",
-        required=True,
         help="camera index, camera:DEVICE?size=WxH&fps=F&format=C, file, folder, list of files "
         "(.txt, .m3u), quoted 'pattern*.mp4', rtsp(s)://, http(s)://, screen, or synthetic",
     )
+    add(
+        "--stream",
+        action="append",
+        metavar="NAME=SOURCE",
+        help="one of several streams, once for each; a name is 1 to 64 letters, digits, - and _",
+    )
+    add(
+        "--streams",
+        metavar="FILE.toml",
+        help="several streams, a table [NAME] for each: source, and if need be fps, on_full, "
+        "on_gap, loop, start, duration, image_fps, transport, hwaccel in place of the options here",
+    )
+
+
+def _add_watching(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--model",
         default="nano",
         help="nano (default, comes with the code), folder, Hugging Face id, random:tiny, random:4b",
     )
-    add("--fps", type=_fps, default=25.0, help="target rate (default 25)")
+    add("--fps", type=frame_rate, default=25.0, help="target rate (default 25)")
     add("--pace", choices=["clock", "max"], default="clock", help="max: as fast as possible")
-    add("--ask", action="append", default=[], metavar="[12.5s:|end:] QUESTION")
     add("--loop", action="store_true", help="play a file over and over")
-    add("--start", type=_seconds, default=0.0, metavar="SECONDS", help="pass over so much of it")
-    add("--image-fps", type=_fps, default=25.0, help="pictures a second of a folder (default 25)")
-    add("--duration", type=_positive, metavar="SECONDS", help="end the stream after this time")
+    add("--start", type=seconds, default=0.0, metavar="SECONDS", help="pass over so much of it")
+    add(
+        "--image-fps",
+        type=frame_rate,
+        default=25.0,
+        help="pictures a second of a folder (default 25)",
+    )
+    add("--duration", type=positive, metavar="SECONDS", help="end the stream after this time")
     add("--on-full", type=FullPolicy, choices=list(FullPolicy), help="default: by the source")
     add(
         "--on-gap",
-        choices=["keep", "reset"],
+        choices=ON_GAP,
         default="keep",
         help="when a lost source is found again: keep (default) what was seen, or begin anew",
     )
-    add("--rtsp-transport", choices=["tcp", "udp"], default="tcp")
+    add("--rtsp-transport", choices=TRANSPORTS, default="tcp")
     add("--hwaccel", choices=HWACCELS, help="decode network streams in hardware where that works")
     add("--frame-size", type=frame_size, metavar="WxH", help="default: the picture's own shape")
     add("--device", default="auto", help="auto, cpu, cuda")
@@ -60,30 +95,40 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         default=0,
         help="CPU threads of the model (default: one less than there are cores, at most 4)",
     )
+    add("--max-context", type=_count, help="tokens a full-attention checkpoint may remember")
+
+
+def _add_answering(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--ask",
+        action="append",
+        default=[],
+        metavar="[@NAME] [12.5s:|end:] QUESTION",
+        help="at that time of the stream, or now; of the stream NAME, or else of the first",
+    )
     add("--max-tokens", type=int, default=64, help="longest answer (default 64)")
     add("--temperature", type=float, default=0.0, help="0 (default) is greedy")
     add("--top-p", type=float, default=1.0)
-    add("--deadline", type=_positive, metavar="SECONDS", help="cut an answer after this time")
-    add("--max-context", type=_count, help="tokens a full-attention checkpoint may remember")
-    add("--json", action="store_true", help="one event a line, as JSON")
-    return parser.parse_args(argv)
+    add("--deadline", type=positive, metavar="SECONDS", help="cut an answer after this time")
 
 
-def _fps(text: str) -> float:
+def frame_rate(text: str) -> float:
+    """Frames a second."""
     fps = _number(text)
     if not 0.0 < fps <= MAX_FPS:
         raise argparse.ArgumentTypeError(f"{text} frames a second: above 0, at most {MAX_FPS:g}")
     return fps
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
     value = _number(text)
     if not value > 0.0:
         raise argparse.ArgumentTypeError(f"{text} must be above 0")
     return value
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     value = _number(text)
     if not 0.0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")

@@ -1,4 +1,4 @@
-"""A stream in the terminal: live status, answers as they come, a prompt, a summary at the end.
+"""Streams in the terminal: live status, answers as they come, a prompt, a summary at the end.
 
 Three ways of showing the same events: a redrawn display with a prompt where there is a terminal,
 plain lines where there is none, JSON lines on demand.
@@ -28,7 +28,7 @@ from stream.events import (
     SourceState,
 )
 from stream.question import QuestionRefusedError
-from stream.session import StreamSession
+from stream.registry import StreamRegistry, UnknownStreamError
 from ui.json_lines import event_line, report_line
 from ui.line_editor import LineEditor
 from ui.words import (
@@ -38,6 +38,7 @@ from ui.words import (
     megabytes,
     printable,
     status_line,
+    streams_line,
     verdict,
 )
 
@@ -50,24 +51,25 @@ FRAME_EVENTS = (FrameAdmitted, FrameDone, FrameDropped)
 
 
 class Terminal:
-    """Shows one session until it ends or `stopped` is set."""
+    """Shows the streams until all have ended or `stopped` is set; one alone without its name."""
 
     def __init__(
         self,
-        session: StreamSession,
+        streams: StreamRegistry,
         *,
         state_bytes: Callable[[], int],
         trained: bool,
         json_lines: bool,
         ask: Callable[[str], None],
     ) -> None:
-        """Prepare to show a session; nothing is printed yet.
+        """Prepare to show streams, of which there is one at least; nothing is printed yet.
 
         Args:
             state_bytes: size of the model's state now.
-            ask: asks a question that was typed; may raise QuestionRefusedError.
+            ask: asks a question that was typed; may raise QuestionRefusedError or, where it was
+                addressed, UnknownStreamError.
         """
-        self._session = session
+        self._streams = streams
         self._state_bytes = state_bytes
         self._trained = trained
         self._json = json_lines
@@ -76,18 +78,18 @@ class Terminal:
         self._console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
         self._interactive = not json_lines and sys.stdin.isatty() and self._console.is_terminal
         self._answers: list[AnswerDone] = []
-        self._under_way: dict[int, tuple[str, str]] = {}
+        self._under_way: dict[tuple[str, int], tuple[str, str]] = {}
         self._editor: LineEditor | None = None
         self._said_once = ""
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._not_shown = 0
         self._unread = threading.Event()  # whoever read our output has gone
-        session.subscribe(self._on_event)
+        streams.subscribe(self._on_event)
 
     def run(self, stopped: threading.Event) -> None:
-        """Show what happens until the stream and its questions have ended, or `stopped` is set.
+        """Show what happens until the streams and their questions have ended, or `stopped` is set.
 
-        With a prompt the stream's end is not the end: what was seen can still be asked about.
+        With a prompt the streams' end is not the end: what was seen can still be asked about.
         """
         with ExitStack() as stack:
             if self._interactive:
@@ -99,10 +101,11 @@ class Terminal:
             polls, next_poll_s = 0, time.monotonic() + POLL_S
             while not stopped.is_set() and not self._unread.is_set():
                 self._show_events(timeout_s=POLL_S)
-                if self._session.wait(0.0):
+                if self._streams.wait_all(0.0):
                     if not self._interactive:
                         return
-                    self._say_once("The stream has ended: ask on, or press Ctrl-C for the summary.")
+                    ended = "All streams have" if self._several else "The stream has"
+                    self._say_once(f"{ended} ended: ask on, or press Ctrl-C for the summary.")
                 if time.monotonic() >= next_poll_s:
                     next_poll_s = time.monotonic() + POLL_S
                     polls += 1
@@ -113,27 +116,41 @@ class Terminal:
     def summary(self) -> None:
         """Print what is left to say, the verdict, latencies, every question, and memory."""
         self._show_events()
-        report = self._session.report()
         memory = psutil.Process().memory_info().rss
         if self._json:
-            line = report_line(
-                "Summary",
-                report,
-                state_bytes=self._state_bytes(),
-                resident_bytes=memory,
-                verdict=verdict(report),
-            )
-            self._print_line(line)
+            self._json_summary(memory)
             return
+        streams, several = self._streams.overview(), self._several
         self._console.print()
-        self._console.print(frames_table(report))
+        for stream in streams:
+            self._console.print(frames_table(stream.report, stream.name if several else ""))
         if self._answers:
-            self._console.print(answers_table(self._answers))
+            self._console.print(answers_table(self._answers, several=several))
         self._console.print(
             f"Memory: state {megabytes(self._state_bytes())}, process {megabytes(memory)}"
         )
-        colour = {True: "bold green", False: "bold red", None: "bold"}[report.holds]
-        self._console.print(verdict(report), style=colour)
+        for stream in streams:
+            colour = {True: "bold green", False: "bold red", None: "bold"}[stream.report.holds]
+            named = f"{stream.name}: " if several else ""
+            self._console.print(named + verdict(stream.report), style=colour)
+
+    @property
+    def _several(self) -> bool:
+        """Whether streams must be told apart."""
+        return len(self._streams.names) > 1
+
+    def _json_summary(self, resident_bytes: int) -> None:
+        """One line a stream; the bytes are those of the whole process."""
+        for stream in self._streams.overview():
+            line = report_line(
+                "Summary",
+                stream.report,
+                stream=stream.name,
+                state_bytes=self._state_bytes(),
+                resident_bytes=resident_bytes,
+                verdict=verdict(stream.report),
+            )
+            self._print_line(line)
 
     def _on_event(self, event: Event) -> None:
         """Keep an event for this terminal's own thread: printing may wait, watching may not."""
@@ -157,23 +174,28 @@ class Terminal:
         if self._json:
             self._print_line(event_line(event))
         match event:
-            case QuestionAccepted(question_id=number, question=question):
-                self._under_way[number] = (question, "")
-            case AnswerDelta(question_id=number, text=text):
-                question, so_far = self._under_way.get(number, ("", ""))
-                self._under_way[number] = (question, so_far + text)
-            case AnswerDone(question_id=number):
-                self._under_way.pop(number, None)
+            case QuestionAccepted(stream=stream, question_id=number, question=question):
+                self._under_way[stream, number] = (question, "")
+            case AnswerDelta(stream=stream, question_id=number, text=text):
+                question, so_far = self._under_way.get((stream, number), ("", ""))
+                self._under_way[stream, number] = (question, so_far + text)
+            case AnswerDone(stream=stream, question_id=number):
+                self._under_way.pop((stream, number), None)
                 self._answers = [*self._answers, event][-MAX_SUMMARY_ANSWERS:]
-                self._say(answer_text(event, trained=self._trained))
-            case SourceState(condition=condition, detail=detail):
-                self._say(Text(f"source {condition}: {printable(detail)}", style="dim"))
+                self._say(answer_text(event, trained=self._trained, several=self._several))
+            case SourceState(stream=stream, condition=condition, detail=detail):
+                named = f"{stream}: " if self._several else ""
+                self._say(Text(f"{named}source {condition}: {printable(detail)}", style="dim"))
 
     def _typed(self, line: str) -> None:
         try:
             self._ask(line)
         except QuestionRefusedError as error:
             self._say(Text(f"not asked: {error}", style="red"))
+        except UnknownStreamError as error:
+            self._say(Text(f"not asked: {error}", style="red"))
+            if self._editor is not None:
+                self._editor.text = line  # only its beginning needs to be written anew
 
     def _say(self, text: Text) -> None:
         if self._json:
@@ -202,37 +224,40 @@ class Terminal:
         seconds = polls * POLL_S
         if self._json:
             if seconds % 1.0 == 0.0:
-                report = self._session.report()
-                self._print_line(report_line("StreamStats", report, **self._extra()))
+                for stream in self._streams.overview():
+                    more = self._extra() | {"open_questions": stream.open_questions}
+                    line = report_line("StreamStats", stream.report, stream=stream.name, **more)
+                    self._print_line(line)
         elif not self._console.is_terminal and seconds % PLAIN_STATUS_EVERY_S == 0.0:
             self._say(self._status())
 
     def _extra(self) -> dict[str, int]:
-        return {
-            "state_bytes": self._state_bytes(),
-            "open_questions": self._session.open_questions,
-            "events_not_shown": self._not_shown,
-        }
+        """What is the whole process's and not one stream's."""
+        return {"state_bytes": self._state_bytes(), "events_not_shown": self._not_shown}
 
     def _status(self) -> Text:
-        session = self._session
-        return status_line(
-            session.report(),
-            self._state_bytes(),
-            session.open_questions,
-            session.source_state,
-            time.monotonic(),
-        )
+        streams, state_bytes = self._streams.overview(), self._state_bytes()
+        if len(streams) != 1:
+            return streams_line(streams, state_bytes)
+        (one,) = streams
+        now_s = time.monotonic()
+        return status_line(one.report, state_bytes, one.open_questions, one.state, now_s)
 
     def _display(self) -> RenderableType:
         lines: list[RenderableType] = []
-        for question, answer in list(self._under_way.values()):
-            line = Text(printable(question), style="bold")
+        for (stream, _), (question, answer) in list(self._under_way.items()):
+            named = f"{stream}  " if self._several else ""
+            line = Text(named + printable(question), style="bold")
             line.append("  " + printable(answer), style="default")
             lines.append(line)
         lines.append(self._status())
         if self._editor is not None:
-            prompt = Text("ask> ", style="bold cyan")
+            prompt = Text(self._prompt(), style="bold cyan")
             prompt.append(self._editor.text + "▏", style="default")
             lines.append(prompt)
         return Group(*lines)
+
+    def _prompt(self) -> str:
+        """With several streams, that which is asked unless another is named."""
+        names = self._streams.names
+        return f"ask {names[0]}, or @NAME> " if len(names) > 1 else "ask> "

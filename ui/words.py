@@ -7,6 +7,7 @@ from rich.text import Text
 
 from stream.events import AnswerDone, AnswerStatus, SourceState
 from stream.monitor import MonitorReport
+from stream.registry import StreamOverview
 
 STAGES = ("decode", "wait", "preprocess", "vision", "decoder")
 
@@ -51,20 +52,41 @@ def status_line(
     source: SourceState | None,
     now_s: float,
 ) -> Text:
-    """The live line: source, rate, latency, on-time ratio, drops, state, questions."""
-    target = "" if report.target_fps is None else f"/{report.target_fps:g}"
+    """The live line of one stream: source, rate, latency, on-time ratio, drops, and more."""
     latencies = (report.latency_p50_s, report.latency_p95_s, report.latency_p99_s)
     parts = [
         source_words(source, now_s),
-        f"{report.fps:.1f}{target} fps",
+        _rate(report),
         "frame p50/p95/p99 " + " / ".join(milliseconds(s) for s in latencies),
         f"on time {percent(report.on_time_ratio)}",
         f"dropped {drops(report.dropped)}",
         f"state {megabytes(state_bytes)}",
         f"open questions {open_questions}",
     ]
-    colour = {True: "green", False: "red", None: "default"}[report.holds]
-    return Text(" | ".join(parts), style=colour)
+    return Text(" | ".join(parts), style=_colour(report))
+
+
+def streams_line(streams: list[StreamOverview], state_bytes: int) -> Text:
+    """The live line of several streams: name, source, rate and on-time ratio of each."""
+    parts = []
+    for stream in streams:
+        report = stream.report
+        condition = "not started" if stream.state is None else str(stream.state.condition)
+        words = f"{stream.name} {condition} {_rate(report)}, on time "
+        parts.append(Text(words + percent(report.on_time_ratio), style=_colour(report)))
+    open_questions = sum(stream.open_questions for stream in streams)
+    parts.append(Text(f"state {megabytes(state_bytes)}"))
+    parts.append(Text(f"open questions {open_questions}"))
+    return Text(" | ").join(parts)
+
+
+def _rate(report: MonitorReport) -> str:
+    target = "" if report.target_fps is None else f"/{report.target_fps:g}"
+    return f"{report.fps:.1f}{target} fps"
+
+
+def _colour(report: MonitorReport) -> str:
+    return {True: "green", False: "red", None: "default"}[report.holds]
 
 
 def verdict(report: MonitorReport) -> str:
@@ -86,9 +108,9 @@ def verdict(report: MonitorReport) -> str:
     return sentence
 
 
-def frames_table(report: MonitorReport) -> Table:
-    """Frames, latencies by stage, drops."""
-    table = Table(title="Frames", title_justify="left")
+def frames_table(report: MonitorReport, stream: str = "") -> Table:
+    """Frames, latencies by stage, drops; `stream` is named where there are several."""
+    table = Table(title=f"Frames of {stream}" if stream else "Frames", title_justify="left")
     table.add_column("")
     table.add_column("p50", justify="right")
     table.add_column("p95", justify="right")
@@ -106,15 +128,18 @@ def frames_table(report: MonitorReport) -> Table:
     return table
 
 
-def answers_table(answers: list[AnswerDone]) -> Table:
-    """One row a question."""
+def answers_table(answers: list[AnswerDone], *, several: bool = False) -> Table:
+    """One row a question, with its stream where there are several."""
     table = Table(title="Questions", title_justify="left")
+    if several:
+        table.add_column("stream")
     for column in ("at", "question", "ended", "tokens"):
         table.add_column(column)
     table.add_column("first token", justify="right")
     table.add_column("total", justify="right")
     for done in answers:
         table.add_row(
+            *([done.stream] if several else []),
             "-" if done.last_pts_s is None else f"{done.last_pts_s:.1f} s",
             Text(printable(done.question)),
             Text(ended(done)),
@@ -130,9 +155,10 @@ def ended(done: AnswerDone) -> str:
     return f"{done.status}: {printable(done.reason)}" if done.reason else str(done.status)
 
 
-def answer_text(done: AnswerDone, *, trained: bool) -> Text:
-    """A finished answer as it is printed, with what it saw and how it ended."""
+def answer_text(done: AnswerDone, *, trained: bool, several: bool = False) -> Text:
+    """A finished answer as it is printed, with what it saw, where of several, and how it ended."""
     at = "-" if done.last_pts_s is None else f"{done.last_pts_s:.1f} s"
+    at = f"{done.stream} {at}" if several else at
     text = Text(f"[{at}] ", style="dim")
     text.append(printable(done.question), style="bold")
     text.append("\n  ")

@@ -1,0 +1,259 @@
+"""Several named streams on one engine: opened, found, listened to and ended by name.
+
+A stream is in the registry from `open` to `close`, also after its source has ended: it can still
+be asked about, and keeps its slot of the engine. Sessions call listeners under a lock of their own,
+so the registry holds its lock only while it calls no session that others know.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sources.frame import SourceInfo, SourceItem, VideoFrame, VideoSource
+from stream.engine import Engine
+from stream.events import Event, FrameAdmitted, SourceCondition, SourceState
+from stream.monitor import MonitorReport
+from stream.session import Listener, StreamConfig, StreamSession
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MOST_NAMED = 8  # in one sentence
+
+
+class StreamRefusedError(ValueError):
+    """A stream that was not opened; one sentence says why."""
+
+
+class UnknownStreamError(LookupError):
+    """No stream has this name; one sentence says which there are."""
+
+    def __init__(self, name: str, names: list[str]) -> None:
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        known = f"known: {', '.join(names[:_MOST_NAMED])}{more}" if names else "none is open"
+        super().__init__(f"there is no stream {name[:64]!r}; {known}")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOverview:
+    """A stream at one moment; `state` is None before it has started."""
+
+    name: str
+    info: SourceInfo
+    state: SourceState | None
+    report: MonitorReport
+    open_questions: int
+
+
+class NewestFrame:
+    """A source that remembers the newest frame that got its place in the schedule; no copy."""
+
+    def __init__(self, source: VideoSource) -> None:
+        self._source = source
+        self._read: VideoFrame | None = None
+        self.frame: VideoFrame | None = None
+
+    @property
+    def info(self) -> SourceInfo:
+        return self._source.info
+
+    def read(self) -> SourceItem | None:
+        item = self._source.read()
+        self._read = item if isinstance(item, VideoFrame) else None
+        return item
+
+    def close(self) -> None:
+        self._source.close()
+
+    def hear(self, event: Event) -> None:
+        """A frame is admitted by the thread that read it, before that reads another."""
+        if isinstance(event, FrameAdmitted):
+            self.frame, self._read = self._read, None
+
+
+@dataclass(slots=True)
+class _Entry:
+    session: StreamSession
+    newest: NewestFrame
+    started: bool = False
+
+
+class StreamRegistry:
+    """Streams by name, in the order they were opened; all methods may be called by any thread."""
+
+    def __init__(
+        self, engine: Engine, capacity: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Prepare; there are no streams yet.
+
+        Args:
+            capacity: streams that the engine was made for, its `max_streams`.
+        """
+        self._engine = engine
+        self._capacity = capacity
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+        self._listeners: tuple[Listener, ...] = ()
+        self._lock = threading.Lock()
+
+    def open(
+        self, name: str, source: VideoSource, config: StreamConfig | None = None
+    ) -> StreamSession:
+        """Take up a stream, not yet started; `name` stands in for the name in `config`.
+
+        Raises:
+            StreamRefusedError: the name is bad or taken, or the engine holds no more. The source
+                is then still the caller's to close.
+        """
+        check_name(name)
+        newest = NewestFrame(source)
+        config = replace(config or StreamConfig(), name=name)
+        with self._lock:
+            if name in self._entries:
+                raise StreamRefusedError(f"there is a stream named {name!r} already")
+            if len(self._entries) >= self._capacity:
+                most = f"{self._capacity} stream{'' if self._capacity == 1 else 's'}"
+                raise StreamRefusedError(
+                    f"{name!r} is one stream too many: the engine holds {most}, all taken"
+                )
+            session = StreamSession(newest, self._engine, config, self._clock)
+            session.subscribe(newest.hear)
+            session.subscribe(self._tell)
+            self._entries[name] = _Entry(session, newest)
+        return session
+
+    def get(self, name: str) -> StreamSession:
+        """The stream of this name; raises UnknownStreamError."""
+        return self._entry(name).session
+
+    @property
+    def names(self) -> list[str]:
+        with self._lock:
+            return list(self._entries)
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the streams that ended in failure."""
+        states = {name: entry.session.source_state for name, entry in self._items()}
+        return [n for n, s in states.items() if s and s.condition is SourceCondition.FAILED]
+
+    def overview(self) -> list[StreamOverview]:
+        """Every stream: what it is, what it is doing, and what was counted."""
+        return [
+            StreamOverview(
+                name,
+                entry.session.info,
+                entry.session.source_state,
+                entry.session.report(),
+                entry.session.open_questions,
+            )
+            for name, entry in self._items()
+        ]
+
+    def snapshot(self, name: str) -> VideoFrame | None:
+        """The newest frame that was admitted, None before the first; raises UnknownStreamError.
+
+        It is the frame itself, not a copy: its picture must not be written to. `arrived_s` of a
+        file's frame is when it was decoded.
+        """
+        return self._entry(name).newest.frame
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with the events of all streams, also later ones; returns what ends it.
+
+        It runs on every stream's reader and on the engine's thread, several at a time, and must
+        return quickly. One that raises is not called again.
+        """
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+        return lambda: self._unsubscribe(listener)
+
+    def start(self, name: str) -> None:
+        """Begin to watch a stream; idempotent.
+
+        Raises:
+            UnknownStreamError: there is none of this name.
+            ValueError: the engine has closed, or has not yet let go of a stream that was closed a
+                moment ago; it may be tried again.
+        """
+        entry = self._entry(name)
+        with self._lock:
+            started, entry.started = entry.started, True
+        if started:
+            return
+        try:
+            entry.session.start()
+        except ValueError:
+            entry.started = False
+            raise
+
+    def start_all(self) -> None:
+        """Begin to watch every stream that was not started yet."""
+        for name in self.names:
+            self.start(name)
+
+    def wait_all(self, timeout_s: float | None = None) -> bool:
+        """Wait until every source has ended, with its frames and questions.
+
+        Returns:
+            False if the time ran out first.
+        """
+        until_s = None if timeout_s is None else self._clock() + timeout_s
+        ended = True
+        for _, entry in self._items():
+            left_s = None if until_s is None else max(0.0, until_s - self._clock())
+            ended &= entry.session.wait(left_s)
+        return ended
+
+    def stop_all(self, reason: str, within_s: float) -> bool:
+        """Stop every stream and wait for their ends; False if the time ran out first."""
+        for _, entry in self._items():
+            entry.session.stop(reason)
+        return self.wait_all(within_s)
+
+    def close(self, name: str, reason: str, within_s: float) -> bool:
+        """Stop a stream and forget it; its name and place are free.
+
+        Returns:
+            False if it had not ended in time; it is forgotten all the same.
+        """
+        session = self.get(name)
+        session.stop(reason)
+        ended = session.wait(within_s)
+        with self._lock:
+            self._entries.pop(name, None)
+        return ended
+
+    def _entry(self, name: str) -> _Entry:
+        with self._lock:
+            entry = self._entries.get(name)
+            names = list(self._entries)
+        if entry is None:
+            raise UnknownStreamError(name, names)
+        return entry
+
+    def _items(self) -> list[tuple[str, _Entry]]:
+        with self._lock:
+            return list(self._entries.items())
+
+    def _tell(self, event: Event) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                logging.getLogger(__name__).exception("a listener failed: it is not called again")
+                self._unsubscribe(listener)
+
+    def _unsubscribe(self, listener: Listener) -> None:
+        with self._lock:
+            self._listeners = tuple(one for one in self._listeners if one is not listener)
+
+
+def check_name(name: str) -> str:
+    """The name; StreamRefusedError if a stream cannot be called so."""
+    if _NAME.fullmatch(name) is None:
+        # What has these may be an address in the wrong place, with a password.
+        shown = "" if set(name) & set(":/@?#") else f", not {name[:80]!r}"
+        raise StreamRefusedError(f"a stream's name is 1 to 64 letters, digits, - and _{shown}")
+    return name
