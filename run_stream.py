@@ -4,6 +4,7 @@
     python run_stream.py --source rtsp://camera/live --fps 25          # a network camera
     python run_stream.py --source clip.mp4 --ask "5s: What just happened?"
     python run_stream.py --stream door=rtsp://camera/live --stream yard=1   # several at once
+    python run_stream.py --source 0 --serve 127.0.0.1:8765             # for websocket clients
 
 This file only puts things together: sources, a model, an engine on a thread of its own, a
 session a stream that joins them, and a terminal to show it.
@@ -27,9 +28,15 @@ from model.weights import CheckpointError
 from sources.errors import SourceError
 from sources.frame import VideoSource
 from sources.open import open_source
+from stream.doors import Doors, read_tokens, server_tls
 from stream.engine import Engine, EngineConfig
+from stream.hub import About, Hub
+from stream.metrics import BuildInfo, Metrics
+from stream.protocol_session import SessionLimits
 from stream.question import QuestionRefusedError, SamplingParams
 from stream.registry import StreamRegistry, UnknownStreamError
+from stream.server import Address, Server, ServerThread
+from stream.version import VERSION
 from ui.addressed import AddressedQuestion, parse_addressed
 from ui.arguments import parse_args
 from ui.stream_specs import ONLY_STREAM, StreamSpec, stream_specs
@@ -54,18 +61,20 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     torch.set_num_threads(args.threads or default_threads())
     try:
-        streams, terminal, engine = put_together(args)
+        streams, terminal, engine, server = put_together(args)
     except REFUSALS as error:
         print(f"error: {error or 'there is not enough memory'}", file=sys.stderr)
         return 2
     except torch.OutOfMemoryError:
         print("error: the model and its state do not fit on the device", file=sys.stderr)
         return 2
-    return run(engine, streams, terminal)
+    return run(engine, streams, terminal, server)
 
 
-def put_together(args: argparse.Namespace) -> tuple[StreamRegistry, Terminal, Engine]:
-    """Sources, model, engine, streams, terminal, and the questions that were given."""
+def put_together(
+    args: argparse.Namespace,
+) -> tuple[StreamRegistry, Terminal, Engine, ServerThread | None]:
+    """Sources, model, engine, streams, terminal, server, and the questions that were given."""
     device = _device(args.device)
     sampling = SamplingParams(args.max_tokens, args.temperature, args.top_p)
     specs = stream_specs(args)
@@ -92,13 +101,19 @@ def put_together(args: argparse.Namespace) -> tuple[StreamRegistry, Terminal, En
         json_lines=args.json,
         ask=lambda line: ask(parse_addressed(line, streams.names)),
     )
+    server = None if args.serve is None else _server(args, streams, engine, model)
     for question in questions:
         ask(question)
-    return streams, terminal, engine
+    return streams, terminal, engine, server
 
 
-def run(engine: Engine, streams: StreamRegistry, terminal: Terminal) -> int:
-    """Watch to the end, or until Ctrl-C or SIGTERM, then say what came of it."""
+def run(
+    engine: Engine, streams: StreamRegistry, terminal: Terminal, server: ServerThread | None
+) -> int:
+    """Watch to the end, or until Ctrl-C or SIGTERM, then say what came of it.
+
+    A server goes on when all has been watched: what was seen can still be asked about.
+    """
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
@@ -106,14 +121,38 @@ def run(engine: Engine, streams: StreamRegistry, terminal: Terminal) -> int:
     thread.start()
     streams.start_all()
     try:
+        if server is not None:
+            terminal.serving(server.start())
         terminal.run(stopped)
+        if server is not None:
+            stopped.wait()
+    except OSError as error:
+        print(f"error: nothing can be served there: {error.strerror}", file=sys.stderr)
+        return 2
     finally:
+        if server is not None:
+            server.stop()
         reason = "the program was stopped" if stopped.is_set() else "the stream has ended"
         streams.stop_all(reason, STOP_WITHIN_S)
         engine.close()
         thread.join(STOP_WITHIN_S)
         terminal.summary()
     return int(bool(streams.failed))
+
+
+def _server(
+    args: argparse.Namespace, streams: StreamRegistry, engine: Engine, model: LoadedModel
+) -> ServerThread:
+    """The server of `--serve`, not yet started."""
+    host, port = args.serve
+    doors = read_tokens(args.token_file) if args.token_file else Doors()
+    metrics = Metrics(BuildInfo(VERSION, torch.__version__, model.name))
+    for name in streams.names:
+        metrics.watch(name, streams.get(name), lambda: engine.pool.slot_bytes)
+    hub = Hub(streams, About(VERSION, model.name, model.trained), SessionLimits())
+    tls = server_tls(args.tls_cert, args.tls_key)
+    address = Address(host, port, tuple(args.origin), tls)
+    return ServerThread(Server(hub, streams, metrics, doors, address))
 
 
 def default_threads() -> int:

@@ -138,10 +138,10 @@ class ProtocolSession:
         query.question_id = question_id
         return [Send(QueryAccepted(id=id, stream=query.stream, open_queries=self.num_open))]
 
-    def refused(self, id: str, why: str) -> list[Effect]:
+    def refused(self, id: str, why: str, code: ErrorCode = "queue_full") -> list[Effect]:
         """An Ask was refused: too many questions of all clients are open."""
         del self._memory.open[id]
-        return [_refuse("queue_full", why, id=id, retry_after_s=1.0)]
+        return [_refuse(code, why, id=id, retry_after_s=1.0)]
 
     def happened(self, event: Event) -> list[Effect]:
         """Something happened on a stream; what concerns others is passed over."""
@@ -210,7 +210,7 @@ class ProtocolSession:
             return [_refuse(code, sentence(str(error)), "text", id=id)]
         if len(memory.open) >= self._limits.open_queries:
             why = f"{self._limits.open_queries} of your questions are open; wait for an answer."
-            return [_refuse("queue_full", why, id=id, retry_after_s=1.0)]
+            return [_refuse(code, why, id=id, retry_after_s=1.0)]
         if wait_s := self._bucket.wait_s(now_s):
             return [_refuse("rate_limited", "You ask too fast.", id=id, retry_after_s=wait_s)]
         self._bucket.take()

@@ -4,6 +4,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from stream.buffer import FullPolicy
@@ -35,6 +36,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     _add_streams(parser)
     _add_watching(parser)
     _add_answering(parser)
+    _add_serving(parser)
     parser.add_argument("--json", action="store_true", help="one event a line, as JSON")
     return parser.parse_args(argv)
 
@@ -98,6 +100,20 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
     add("--max-context", type=_count, help="tokens a full-attention checkpoint may remember")
 
 
+def _add_serving(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--serve", type=_address, metavar="HOST:PORT", help="serve websocket clients there")
+    add("--token-file", type=Path, metavar="FILE", help="who may come in: TOKEN [SCOPE,...] a line")
+    add(
+        "--origin",
+        action="append",
+        default=[],
+        help="of web pages that may connect, such as https://mine.example; without it none may",
+    )
+    add("--tls-cert", type=Path, metavar="PEM")
+    add("--tls-key", type=Path, metavar="PEM")
+
+
 def _add_answering(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
@@ -140,6 +156,13 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8765")
+    return host.strip("[]"), int(port)
 
 
 def _count(text: str) -> int:

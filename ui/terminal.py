@@ -4,6 +4,7 @@ Three ways of showing the same events: a redrawn display with a prompt where the
 plain lines where there is none, JSON lines on demand.
 """
 
+import json
 import os
 import queue
 import sys
@@ -133,6 +134,13 @@ class Terminal:
             colour = {True: "bold green", False: "bold red", None: "bold"}[stream.report.holds]
             named = f"{stream.name}: " if several else ""
             self._console.print(named + verdict(stream.report), style=colour)
+
+    def serving(self, url: str) -> None:
+        """Say where clients may connect."""
+        if self._json:
+            self._print_line(json.dumps({"type": "Serving", "url": url}))
+        else:
+            self._say(Text(f"Clients are served at {url}", style="bold"))
 
     @property
     def _several(self) -> bool:

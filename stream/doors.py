@@ -1,0 +1,96 @@
+"""Who may come in: tokens with scopes, and the addresses that may be listened on without any.
+
+A file of tokens has one a line, `TOKEN [SCOPE,...]`; scopes are query, ingest and admin, and query
+is what a token has that names none. Blank lines and those that begin with # do not count.
+"""
+
+import hmac
+import ipaddress
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SCOPES = ("query", "ingest", "admin")
+_SHORTEST_TOKEN = 16
+
+
+class DoorsError(ValueError):
+    """Doors that would not be locked as they should; one sentence says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Tokens with their scopes; without any, all may do everything."""
+
+    tokens: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
+
+    def scopes(self, authorization: str | None) -> frozenset[str]:
+        """What the value of an Authorization header allows; nothing if no token is right."""
+        if not self.tokens:
+            return frozenset(SCOPES)
+        scheme, _, given = (authorization or "").partition(" ")
+        found: frozenset[str] = frozenset()
+        # All are compared, each in constant time: how long it takes tells nothing of a token.
+        for token, scopes in self.tokens.items():
+            same = hmac.compare_digest(token.encode(), given.strip().encode())
+            if same and scheme.lower() == "bearer":
+                found = scopes
+        return found
+
+    def check_bind(self, host: str) -> None:
+        """Raise DoorsError if `host` can be reached from elsewhere and there is no token."""
+        if self.tokens or host == "localhost":
+            return
+        try:
+            local = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            local = False
+        if not local:
+            raise DoorsError(
+                f"{host} can be reached from other machines: give --token-file, or listen on "
+                "127.0.0.1"
+            )
+
+
+def read_tokens(file: Path) -> Doors:
+    """Read a file of tokens; raises DoorsError, which names lines and never tokens."""
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise DoorsError(f"{file} cannot be read as a file of tokens") from None
+    tokens: dict[str, frozenset[str]] = {}
+    for number, line in enumerate(lines, 1):
+        token, _, rest = line.strip().partition(" ")
+        if not token or token.startswith("#"):
+            continue
+        scopes = [s.strip() for s in rest.split(",") if s.strip()] or ["query"]
+        if len(token) < _SHORTEST_TOKEN or not token.isascii():
+            raise DoorsError(
+                f"{file}, line {number}: a token has at least {_SHORTEST_TOKEN} ASCII characters"
+            )
+        if unknown := set(scopes) - set(SCOPES):
+            raise DoorsError(
+                f"{file}, line {number}: there is no scope {min(unknown)!r}; known: "
+                f"{', '.join(SCOPES)}"
+            )
+        tokens[token] = frozenset(scopes)
+    if not tokens:
+        raise DoorsError(f"{file} holds no token; write one a line")
+    return Doors(tokens)
+
+
+def server_tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """What encrypts, from files in PEM; None without them. Raises DoorsError."""
+    if cert is None and key is None:
+        return None
+    if cert is None:
+        raise DoorsError("--tls-key is given without --tls-cert")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError):
+        raise DoorsError(
+            f"{cert}{f' and {key}' if key else ''} cannot be read as a certificate with its key"
+        ) from None
+    return context

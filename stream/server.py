@@ -1,0 +1,236 @@
+"""The websocket server: ivl.v1 at /v1/stream, and a few pages for machines beside it.
+
+/healthz /readyz     alive; ready for questions (a dead camera does not make it unready)
+/metrics             for Prometheus
+/v1/streams          the streams, as JSON
+/v1/streams/NAME/frame.jpg   the newest frame of one
+"""
+
+import asyncio
+import contextlib
+import http
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.typing import Origin, Subprotocol
+
+from stream.doors import Doors
+from stream.hub import MAX_MESSAGE_BYTES, Connection, Hub
+from stream.metrics import CONTENT_TYPE, Metrics
+from stream.protocol import PROTOCOL
+from stream.registry import StreamRegistry, UnknownStreamError
+from stream.token_bucket import TokenBucket
+
+QUERY_PATH = "/v1/stream"
+MAX_SOCKETS = 100
+# What a client may send before its socket is read more slowly.
+MESSAGES_S, MESSAGE_BURST = 50.0, 100
+SLOW_S, TICK_S, DRAIN_S = 5.0, 0.1, 20.0
+_JPEG_QUALITY = 85
+_TRY_AGAIN_LATER = 1013
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen, port 0 for any.
+
+    `origins` are those of web pages that may connect. Without them none may: else any page that
+    someone on this machine looks at could ask.
+    """
+
+    host: str
+    port: int
+    origins: tuple[str, ...] = ()
+    tls: ssl.SSLContext | None = None
+
+
+class Server:
+    """Serves the streams of a registry until it is told to stop."""
+
+    def __init__(
+        self, hub: Hub, registry: StreamRegistry, metrics: Metrics, doors: Doors, address: Address
+    ) -> None:
+        doors.check_bind(address.host)
+        self._hub, self._registry, self._metrics = hub, registry, metrics
+        self._doors, self._address = doors, address
+        self._port = address.port
+        metrics.count_connections(lambda: float(hub.num_connections))
+
+    @property
+    def url(self) -> str:
+        """What clients connect to."""
+        host, scheme = self._address.host, "ws" if self._address.tls is None else "wss"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}{QUERY_PATH}"
+
+    async def run(self, stopped: asyncio.Event, started: Callable[[], None]) -> None:
+        """Serve; after `stopped` see open questions to their end, within DRAIN_S, and close."""
+        unsubscribe = self._hub.subscribe(asyncio.get_running_loop())
+        address = self._address
+        try:
+            async with serve(
+                self._handle,
+                address.host,
+                address.port,
+                process_request=self._admit,
+                subprotocols=[Subprotocol(PROTOCOL)],
+                origins=[*map(Origin, address.origins), None],
+                compression=None,
+                max_size=MAX_MESSAGE_BYTES,
+                max_queue=8,
+                close_timeout=1.0,
+                ssl=address.tls,
+                server_header=None,
+            ) as server:
+                self._port = next(iter(server.sockets)).getsockname()[1]
+                started()
+                ticking = asyncio.create_task(self._tick())
+                await stopped.wait()
+                await self._drain()
+                ticking.cancel()
+        finally:
+            unsubscribe()
+
+    async def _tick(self) -> None:
+        while True:
+            self._hub.tick()
+            await asyncio.sleep(TICK_S)
+
+    async def _drain(self) -> None:
+        self._hub.drain(DRAIN_S, "the server ends")
+        until_s = time.monotonic() + DRAIN_S
+        while self._hub.num_open and time.monotonic() < until_s:
+            await asyncio.sleep(TICK_S)
+        # What was pushed last is on its way within a tick.
+        await asyncio.sleep(TICK_S)
+
+    async def _admit(self, socket: ServerConnection, request: Request) -> Response | None:
+        """Answer what is no websocket; None lets one in."""
+        path = request.path.partition("?")[0]
+        if path == "/healthz":
+            return _text(200, "alive")
+        if path == "/readyz":
+            return _text(503, "draining") if self._hub.draining else _text(200, "ready")
+        if "query" not in self._doors.scopes(request.headers.get("Authorization")):
+            response = _text(401, "give Authorization: Bearer TOKEN")
+            response.headers["WWW-Authenticate"] = "Bearer"
+            return response
+        if path == QUERY_PATH:
+            full = self._hub.num_connections >= MAX_SOCKETS
+            return _text(503, "too many clients") if full else None
+        return await asyncio.to_thread(self._page, path)
+
+    def _page(self, path: str) -> Response:
+        if path == "/metrics":
+            return _body(200, CONTENT_TYPE, self._metrics.text())
+        if path == "/v1/streams":
+            names = self._registry.names
+            streams = [self._hub.streams.info(name).model_dump(mode="json") for name in names]
+            return _body(200, "application/json", json.dumps({"streams": streams}).encode())
+        name = path.removeprefix("/v1/streams/").removesuffix("/frame.jpg")
+        if path == f"/v1/streams/{name}/frame.jpg":
+            return self._snapshot(name)
+        return _text(404, "there is no such page")
+
+    def _snapshot(self, name: str) -> Response:
+        try:
+            frame = self._registry.snapshot(name)
+        except UnknownStreamError as error:
+            return _text(404, str(error))
+        if frame is None:
+            return _text(503, "no frame has come yet")
+        bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+        _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        response = _body(200, "image/jpeg", jpeg.tobytes())
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    async def _handle(self, socket: ServerConnection) -> None:
+        """One client, from its coming to its going."""
+        connection = self._hub.connect()
+        writer = asyncio.create_task(self._write(socket, connection))
+        try:
+            await self._read(socket, connection)
+        except ConnectionClosed:
+            pass
+        finally:
+            writer.cancel()
+            self._hub.disconnect(connection)
+
+    async def _read(self, socket: ServerConnection, connection: Connection) -> None:
+        bucket = TokenBucket(MESSAGES_S, MESSAGE_BURST, time.monotonic())
+        async for data in socket:
+            if wait_s := bucket.wait_s(time.monotonic()):
+                await asyncio.sleep(wait_s)
+            bucket.take()
+            self._hub.receive(connection, data)
+
+    async def _write(self, socket: ServerConnection, connection: Connection) -> None:
+        """Send what waits; whoever does not read it is let go, and holds up nobody."""
+        outbox = connection.outbox
+        with contextlib.suppress(ConnectionClosed):
+            while not outbox.overflowed:
+                message = await outbox.pop()
+                try:
+                    async with asyncio.timeout(SLOW_S):
+                        await socket.send(message.to_json())
+                except TimeoutError:
+                    break
+            self._metrics.slow_consumer_closed()
+            await socket.close(_TRY_AGAIN_LATER, "read faster")
+
+
+class ServerThread:
+    """A server on a thread and an event loop of its own."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._loop = asyncio.new_event_loop()
+        self._stopped = asyncio.Event()
+        self._started = threading.Event()
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._run, name="server", daemon=True)
+
+    def start(self) -> str:
+        """Begin to listen; returns the address for clients. Raises OSError if it cannot be had."""
+        self._thread.start()
+        self._started.wait()
+        if self._error is not None:
+            raise self._error
+        return self._server.url
+
+    def stop(self, timeout_s: float = DRAIN_S + 5.0) -> None:
+        """See open questions to their end and close; idempotent."""
+        if self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stopped.set)
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._server.run(self._stopped, self._started.set))
+        except OSError as error:
+            self._error = error
+        finally:
+            self._started.set()
+            self._loop.close()
+
+
+def _text(status: int, text: str) -> Response:
+    return _body(status, "text/plain; charset=utf-8", f"{text}\n".encode())
+
+
+def _body(status: int, content_type: str, body: bytes) -> Response:
+    headers = Headers()
+    headers["Content-Type"] = content_type
+    headers["Content-Length"] = str(len(body))
+    headers["Connection"] = "close"
+    return Response(status, http.HTTPStatus(status).phrase, headers, body)

@@ -1,0 +1,81 @@
+"""`run_stream.py --serve` and `python -m stream.client`, as programs."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+import run_stream
+from stream.version import VERSION
+from tests.stream_helpers import PATIENCE_S
+
+ENDLESS = ["--source", "synthetic:64x64@25", "--model", "random:tiny", "--json"]
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A program that serves, and its address."""
+    command = [sys.executable, "run_stream.py", *ENDLESS, "--serve", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=-1, text=True) as process:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if '"Serving"' in line)
+        yield process, json.loads(line)["url"]
+        process.kill()
+
+
+def client(url: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "stream.client", url, "What is it?", *options],
+        capture_output=True,
+        text=True,
+        timeout=6 * PATIENCE_S,
+    )
+
+
+def test_a_client_is_answered_and_sigterm_ends_it_well(
+    served: tuple[subprocess.Popen[str], str],
+) -> None:
+    process, url = served
+    done = client(url, "--max-tokens", "3")
+    assert (done.returncode, done.stderr) == (0, "(incomplete: cut at 3 tokens)\n")
+    assert client(url, "--stream", "nowhere").returncode == 1
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None
+    lines = process.stdout.read().splitlines()
+    assert process.wait(PATIENCE_S) == 0
+    assert json.loads(lines[-1])["type"] == "Summary"
+
+
+def test_a_server_that_is_not_there_is_one_line() -> None:
+    done = client("ws://127.0.0.1:1/v1/stream")
+    assert done.returncode == 2 and done.stderr.startswith("error: cannot connect")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--serve", "0.0.0.0:8765"], "--token-file"),
+        (["--serve", "8765"], "HOST:PORT"),
+        (["--serve", "127.0.0.1:99999"], "HOST:PORT"),
+        (["--serve", "127.0.0.1:0", "--token-file", "nowhere"], "cannot be read"),
+        (["--serve", "127.0.0.1:0", "--tls-cert", "nowhere"], "certificate"),
+    ],
+)
+def test_doors_that_would_not_be_locked_are_refused(
+    capfd: pytest.CaptureFixture[str], options: list[str], says: str
+) -> None:
+    try:
+        code = run_stream.main([*ENDLESS, *options])
+    except SystemExit as error:
+        code = int(str(error.code))
+    captured = capfd.readouterr()
+    assert code == 2 and says in captured.err and captured.err.count("\n") == 1
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    with open("pyproject.toml") as file:
+        assert f'version = "{VERSION}"' in file.read()
