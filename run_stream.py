@@ -28,9 +28,11 @@ from model.weights import CheckpointError
 from sources.errors import SourceError
 from sources.frame import VideoSource
 from sources.open import open_source
+from sources.pushed import PushedSource
 from stream.doors import Doors, read_tokens, server_tls
 from stream.engine import Engine, EngineConfig
 from stream.hub import About, Hub
+from stream.ingest import Ingest
 from stream.metrics import BuildInfo, Metrics
 from stream.protocol_session import SessionLimits
 from stream.question import QuestionRefusedError, SamplingParams
@@ -101,7 +103,14 @@ def put_together(
         json_lines=args.json,
         ask=lambda line: ask(parse_addressed(line, streams.names)),
     )
-    server = None if args.serve is None else _server(args, streams, engine, model)
+    server = None
+    if args.serve is not None:
+        pushed = {
+            spec.config.name: source
+            for spec, source in zip(specs, sources, strict=True)
+            if isinstance(source, PushedSource)
+        }
+        server = _server(args, streams, engine, model, Ingest(pushed))
     for question in questions:
         ask(question)
     return streams, terminal, engine, server
@@ -141,7 +150,11 @@ def run(
 
 
 def _server(
-    args: argparse.Namespace, streams: StreamRegistry, engine: Engine, model: LoadedModel
+    args: argparse.Namespace,
+    streams: StreamRegistry,
+    engine: Engine,
+    model: LoadedModel,
+    ingest: Ingest,
 ) -> ServerThread:
     """The server of `--serve`, not yet started."""
     host, port = args.serve
@@ -152,7 +165,7 @@ def _server(
     hub = Hub(streams, About(VERSION, model.name, model.trained), SessionLimits())
     tls = server_tls(args.tls_cert, args.tls_key)
     address = Address(host, port, tuple(args.origin), tls)
-    return ServerThread(Server(hub, streams, metrics, doors, address))
+    return ServerThread(Server(hub, streams, metrics, doors, address, ingest))
 
 
 def default_threads() -> int:

@@ -16,12 +16,13 @@ from sources.file import FileSource
 from sources.frame import VideoSource
 from sources.live import LiveSource
 from sources.policy import ClientPolicy, check_url
+from sources.pushed import PushedSource
 from sources.redact import safe_url
 from sources.synthetic import SyntheticSource
 
 _NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
 _SUPPORTED = (
-    "give a camera index, camera:DEVICE, screen, synthetic, a file, a folder, or an rtsp://, "
+    "give a camera index, camera:DEVICE, screen, push, synthetic, a file, a folder, or an rtsp://, "
     "rtsps://, http://, https:// or file:// address"
 )
 _MAX_FPS = 120.0
@@ -59,7 +60,7 @@ def open_source(
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> VideoSource:
-    """Open a camera, a screen, `synthetic...`, a network address, a path or a file:// address.
+    """Open a camera, a screen, `push`, `synthetic...`, a network address, a path or a file:// one.
 
     Live sources are not waited for: whether they are there is told by what they give. Raises
     SourceOpenError for what can never be opened.
@@ -69,6 +70,8 @@ def open_source(
     if camera is not None or uri.startswith("camera:"):
         device = camera[1] if camera else uri.removeprefix("camera:")
         return _camera(device, clock)
+    if uri == "push":
+        return PushedSource("pushed pictures", clock=clock)
     if uri == "screen" or uri.startswith("screen:"):
         return _screen(uri, clock)
     if uri == "synthetic" or uri.startswith(("synthetic:", "synthetic#")):

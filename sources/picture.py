@@ -45,8 +45,8 @@ def decode_picture(
                 upright = Image.alpha_composite(black, upright)
             elif upright.mode.startswith("I;16"):
                 # Pillow would clip 16 bits a pixel at 255 instead of scaling them.
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return np.ascontiguousarray(np.asarray(upright.convert("RGB")))
+                upright = Image.fromarray((np.array(upright) >> 8).astype(np.uint8))
+            return np.ascontiguousarray(np.array(upright.convert("RGB")))
         except (OSError, ValueError, SyntaxError, EOFError) as error:
             raise PictureError(f"The picture is damaged; {_WANTED}.") from error
 

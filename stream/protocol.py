@@ -248,6 +248,21 @@ class Pong(ServerMessage):
     t: float
 
 
+class IngestReady(ServerMessage):
+    """Pictures may be pushed: so many before the first is answered."""
+
+    type: Literal["ingest.ready"] = "ingest.ready"
+    stream: str
+    credit: int
+
+
+class FrameAck(ServerMessage):
+    """A picture was taken, the one with this number from 1, and its credit is given back."""
+
+    type: Literal["frame.ack"] = "frame.ack"
+    taken: int
+
+
 class GoingAway(ServerMessage):
     """The server ends in so long; no more questions are accepted."""
 
@@ -283,6 +298,8 @@ AnyServerMessage = (
     | AnswerDoneMessage
     | Stats
     | Pong
+    | IngestReady
+    | FrameAck
     | GoingAway
     | ErrorMessage
 )

@@ -25,6 +25,7 @@ from websockets.typing import Origin, Subprotocol
 
 from stream.doors import Doors
 from stream.hub import MAX_MESSAGE_BYTES, Connection, Hub
+from stream.ingest import INGEST_PATH, MAX_PICTURE_BYTES, Ingest
 from stream.metrics import CONTENT_TYPE, Metrics
 from stream.protocol import PROTOCOL
 from stream.registry import StreamRegistry, UnknownStreamError
@@ -57,9 +58,16 @@ class Server:
     """Serves the streams of a registry until it is told to stop."""
 
     def __init__(
-        self, hub: Hub, registry: StreamRegistry, metrics: Metrics, doors: Doors, address: Address
+        self,
+        hub: Hub,
+        registry: StreamRegistry,
+        metrics: Metrics,
+        doors: Doors,
+        address: Address,
+        ingest: Ingest | None = None,
     ) -> None:
         doors.check_bind(address.host)
+        self._ingest = ingest or Ingest({})
         self._hub, self._registry, self._metrics = hub, registry, metrics
         self._doors, self._address = doors, address
         self._port = address.port
@@ -119,11 +127,15 @@ class Server:
             return _text(200, "alive")
         if path == "/readyz":
             return _text(503, "draining") if self._hub.draining else _text(200, "ready")
-        if "query" not in self._doors.scopes(request.headers.get("Authorization")):
+        pushes = path.startswith(INGEST_PATH)
+        scope = "ingest" if pushes else "query"
+        if scope not in self._doors.scopes(request.headers.get("Authorization")):
             response = _text(401, "give Authorization: Bearer TOKEN")
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
-        if path == QUERY_PATH:
+        if pushes:
+            socket.protocol.max_message_size = MAX_PICTURE_BYTES
+        if pushes or path == QUERY_PATH:
             full = self._hub.num_connections >= MAX_SOCKETS
             return _text(503, "too many clients") if full else None
         return await asyncio.to_thread(self._page, path)
@@ -155,6 +167,11 @@ class Server:
 
     async def _handle(self, socket: ServerConnection) -> None:
         """One client, from its coming to its going."""
+        path = socket.request.path.partition("?")[0] if socket.request else ""
+        if path.startswith(INGEST_PATH):
+            with contextlib.suppress(ConnectionClosed):
+                await self._ingest.handle(socket, path.removeprefix(INGEST_PATH))
+            return
         connection = self._hub.connect()
         writer = asyncio.create_task(self._write(socket, connection))
         try:

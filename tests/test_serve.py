@@ -5,20 +5,25 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from textwrap import indent
 
+import cv2
+import numpy as np
 import pytest
 
 import run_stream
 from stream.version import VERSION
 from tests.stream_helpers import PATIENCE_S
 
-ENDLESS = ["--source", "synthetic:64x64@25", "--model", "random:tiny", "--json"]
+ENDLESS = ["--model", "random:tiny", "--json", "--stream", "cam=synthetic:64x64@25"]
 
 
 @pytest.fixture
 def served() -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A program that serves, and its address."""
-    command = [sys.executable, "run_stream.py", *ENDLESS, "--serve", "127.0.0.1:0"]
+    command = [sys.executable, "run_stream.py", *ENDLESS, "--stream", "robot=push"]
+    command += ["--serve", "127.0.0.1:0"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=-1, text=True) as process:
         assert process.stdout is not None
         line = next(line for line in process.stdout if '"Serving"' in line)
@@ -39,7 +44,7 @@ def test_a_client_is_answered_and_sigterm_ends_it_well(
     served: tuple[subprocess.Popen[str], str],
 ) -> None:
     process, url = served
-    done = client(url, "--max-tokens", "3")
+    done = client(url, "--stream", "cam", "--max-tokens", "3")
     assert (done.returncode, done.stderr) == (0, "(incomplete: cut at 3 tokens)\n")
     assert client(url, "--stream", "nowhere").returncode == 1
     process.send_signal(signal.SIGTERM)
@@ -79,3 +84,27 @@ def test_doors_that_would_not_be_locked_are_refused(
 def test_the_version_is_that_of_the_package() -> None:
     with open("pyproject.toml") as file:
         assert f'version = "{VERSION}"' in file.read()
+
+
+def example(number: int, url: str) -> str:
+    """The n-th Python example of the documentation, as a program that asks this server."""
+    code = Path("docs/serving.md").read_text().split("```python\n")[number + 1].split("```")[0]
+    imports, _, rest = code.partition("\n\n")
+    ingest_url = url.replace("/v1/stream", "/v1/ingest/robot")
+    body = rest.replace("ws://127.0.0.1:8765/v1/ingest/robot", ingest_url)
+    body = indent(body.replace("ws://127.0.0.1:8765/v1/stream", url), "    ")
+    return f"import asyncio\n{imports}\nasync def main():\n{body}\nasyncio.run(main())"
+
+
+def test_the_examples_of_the_documentation_run(
+    served: tuple[subprocess.Popen[str], str],
+) -> None:
+    _, url = served
+    asked = subprocess.run(
+        [sys.executable, "-c", example(0, url)], capture_output=True, text=True, check=True
+    )
+    assert asked.stdout.rstrip().endswith(("completed", "incomplete"))
+    picture = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1].tobytes()
+    program = f"pictures = [{picture!r}] * 3\n" + example(1, url)
+    pushed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (pushed.returncode, pushed.stderr) == (0, "")

@@ -17,13 +17,16 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as connect_sync
 
+from sources.pushed import PushedSource
 from stream import server
 from stream.client import Client, RefusedError
 from stream.doors import Doors, DoorsError
 from stream.engine import Engine, EngineConfig
 from stream.hub import About, Hub
+from stream.ingest import Ingest
 from stream.metrics import BuildInfo, Metrics
 from stream.protocol_session import SessionLimits
+from stream.pusher import Pusher
 from stream.registry import StreamRegistry
 from stream.server import Address, Server, ServerThread
 from stream.session import StreamConfig
@@ -340,3 +343,68 @@ def test_a_door_without_a_lock_is_for_this_machine_alone() -> None:
         with pytest.raises(DoorsError, match="--token-file"):
             Doors().check_bind(host)
         LOCKED.check_bind(host)
+
+
+def jpeg(number: int) -> bytes:
+    noise = np.random.default_rng(number).integers(0, 256, (56, 56, 3), dtype=np.uint8)
+    return cv2.imencode(".jpg", noise)[1].tobytes()
+
+
+def test_pushed_pictures_become_frames_and_bad_ones_are_refused() -> None:
+    """One client at a time; what it pushes can be asked about and looked at."""
+
+    async def push(served: Served) -> None:
+        url = served.url.replace("/v1/stream", "/v1/ingest/robot")
+        async with Pusher(url) as pusher:
+            for number in range(30):
+                await pusher.push(jpeg(number))
+            with pytest.raises(RefusedError) as refused:
+                async with Pusher(url):
+                    pass
+            assert refused.value.code == "forbidden"
+            await pusher.push(b"no picture")
+            with pytest.raises(RefusedError) as refused:
+                for number in range(10):
+                    await pusher.push(jpeg(number))
+            assert refused.value.code == "bad_picture"
+            async with Client(served.url) as client:
+                answer = await client.ask("What?", stream="robot", max_tokens=2)
+                await answer.text()
+                assert answer.done is not None and answer.done.frames.count >= 1
+        assert pusher.num_taken >= 30
+        with pytest.raises(RefusedError) as refused:
+            async with Pusher(url.replace("robot", "cam")):
+                pass
+        assert refused.value.code == "not_found"
+        async with Pusher(url) as pusher:
+            await pusher.push(jpeg(1))
+
+    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS, max_streams=1))
+    with running(engine):
+        registry = StreamRegistry(engine, 1)
+        source = PushedSource("robot")
+        registry.open("robot", source, StreamConfig(fps=None))
+        hub = Hub(registry, About("0", "mini", trained=False), QUICK)
+        metrics = Metrics(BuildInfo("0", "0", "mini"))
+        address = Address("127.0.0.1", 0)
+        ingest = Ingest({"robot": source})
+        thread = ServerThread(Server(hub, registry, metrics, UNLOCKED, address, ingest))
+        url = thread.start()
+        registry.start_all()
+        run(push(Served(url, registry)))
+        assert registry.snapshot("robot") is not None
+        registry.stop_all("the test ends", PATIENCE_S)
+        thread.stop()
+
+
+def test_pushing_needs_its_own_scope() -> None:
+    async def push(served: Served, token: str) -> None:
+        async with Pusher(served.url.replace("/v1/stream", "/v1/ingest/robot"), token):
+            pass
+
+    with serving(LOCKED) as served:
+        with pytest.raises(InvalidStatus) as refused:
+            run(push(served, TOKEN))
+        assert refused.value.response.status_code == 401
+        with pytest.raises(RefusedError):  # let in, and there is no such stream
+            run(push(served, "only-for-frames-0123"))

@@ -46,7 +46,7 @@ def _add_streams(parser: argparse.ArgumentParser) -> None:
     add(
         "--source",
         help="camera index, camera:DEVICE?size=WxH&fps=F&format=C, file, folder, list of files "
-        "(.txt, .m3u), quoted 'pattern*.mp4', rtsp(s)://, http(s)://, screen, or synthetic",
+        "(.txt, .m3u), quoted 'pattern*.mp4', rtsp(s)://, http(s)://, screen, push, or synthetic",
     )
     add(
         "--stream",

@@ -1,0 +1,148 @@
+"""How long do websocket clients wait, and does the stream keep up meanwhile?
+
+    python -m benchmarks.serve --clients 1 4 8 16 --seconds 30
+
+The shipped clip plays over and over as a live stream at 25 FPS; clients in a process of their own
+ask all at once, again as soon as a session may. Times are the clients': from asking to the first
+text and to the end of the answer, over loopback.
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.by_hand import load
+from benchmarks.report import show
+from benchmarks.stream import in_ms, quantile
+from model.checkpoint import DEFAULT_MODEL
+from run_stream import default_threads
+from sources.open import SourceOptions, open_source
+from stream.buffer import FullPolicy
+from stream.client import Client
+from stream.doors import Doors
+from stream.engine import Engine, EngineConfig
+from stream.hub import About, Hub
+from stream.metrics import BuildInfo, Metrics
+from stream.protocol_session import SessionLimits
+from stream.registry import StreamRegistry
+from stream.server import Address, Server, ServerThread
+from stream.session import StreamConfig
+from stream.version import VERSION
+from ui.words import milliseconds, percent
+
+CLIP = Path(__file__).parent.parent / "assets" / "demo.mp4"
+QUESTION = "What do you see?"
+PAUSE_S = 1.0  # as fast as the limit of a session allows
+HEADER = ["clients", "on time", "p99 frame", "first text p50", "p95", "p99", "answer p50", "p95",
+          "p99", "answers"]  # fmt: skip
+
+
+async def one_client(url: str, until_s: float) -> list[tuple[float, float]]:
+    """Ask again and again: seconds to the first text and to the end of each answer."""
+    times = []
+    async with Client(url) as client:
+        while time.monotonic() < until_s:
+            began_s, first_s = time.monotonic(), None
+            answer = await client.ask(QUESTION)
+            async for _ in answer:
+                first_s = first_s or time.monotonic() - began_s
+            if first_s is not None:
+                times.append((first_s, time.monotonic() - began_s))
+            await asyncio.sleep(max(0.0, began_s + PAUSE_S - time.monotonic()))
+    return times
+
+
+async def all_clients(url: str, count: int, seconds: float) -> list[tuple[float, float]]:
+    until_s = time.monotonic() + seconds
+    each = await asyncio.gather(*(one_client(url, until_s) for _ in range(count)))
+    return [times for client in each for times in client]
+
+
+def measure(model_name: str, count: int, seconds: float) -> dict[str, object]:
+    """Serve, let clients ask, and say how both fared."""
+    model = load(model_name)
+    engine = Engine(
+        model, EngineConfig(frame_tokens=model.frame_tokens, grid=model.grid, max_streams=1)
+    )
+    thread = threading.Thread(target=engine.run, daemon=True)
+    thread.start()
+    streams = StreamRegistry(engine, 1)
+    source = open_source(str(CLIP), SourceOptions(loop=True))
+    streams.open("cam", source, StreamConfig(on_full=FullPolicy.DROP_OLDEST))
+    hub = Hub(streams, About(VERSION, model.name, model.trained), SessionLimits())
+    metrics = Metrics(BuildInfo(VERSION, torch.__version__, model.name))
+    server = ServerThread(Server(hub, streams, metrics, Doors(), Address("127.0.0.1", 0)))
+    url = server.start()
+    streams.start_all()
+    command = [sys.executable, "-m", "benchmarks.serve", "--ask", url]
+    command += ["--clients", str(count), "--seconds", str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    times = json.loads(done.stdout)
+    report = streams.get("cam").report()
+    streams.stop_all("measured", 10.0)
+    server.stop()
+    engine.close()
+    thread.join()
+    result: dict[str, object] = {
+        "clients": count,
+        "answers": len(times),
+        "on_time_ratio": report.on_time_ratio,
+        "due": report.due,
+        "frame_ms_p99": in_ms(report.latency_p99_s),
+    }
+    for name, column in (("first_ms", 0), ("answer_ms", 1)):
+        for q in (0.5, 0.95, 0.99):
+            value = quantile([one[column] for one in times], q)
+            result[f"{name}_p{round(q * 100)}"] = in_ms(value)
+    return result
+
+
+def row(result: dict[str, object]) -> list[str]:
+    def cell(name: str) -> str:
+        value = result[name]
+        return milliseconds(value / 1e3 if isinstance(value, float) else None)
+
+    ratio = result["on_time_ratio"]
+    names = [f"{kind}_p{q}" for kind in ("first_ms", "answer_ms") for q in (50, 95, 99)]
+    on_time = percent(ratio if isinstance(ratio, float) else None)
+    return [
+        str(result["clients"]),
+        on_time,
+        cell("frame_ms_p99"),
+        *map(cell, names),
+        str(result["answers"]),
+    ]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Websocket clients of one stream.")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 8, 16])
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--threads", type=int, default=default_threads())
+    parser.add_argument("--ask", metavar="URL", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.ask:
+        print(json.dumps(asyncio.run(all_clients(args.ask, args.clients[0], args.seconds))))
+        return 0
+    torch.set_num_threads(args.threads)
+    measure(args.model, 1, 2.0)  # warm-up
+    results = [measure(args.model, count, args.seconds) for count in args.clients]
+    show(
+        f"{args.model}, asked over websockets",
+        HEADER,
+        [row(result) for result in results],
+        {"benchmark": "serve", "model": args.model, "results": results},
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""The AsyncAPI 3 document of ivl.v1, made from its messages.
+
+python -m stream.asyncapi > docs/asyncapi.json
+"""
+
+import json
+from typing import Any, get_args
+
+from stream.protocol import (
+    CLIENT_MESSAGES,
+    PROTOCOL,
+    SERVER_MESSAGES,
+    AnyClientMessage,
+    AnyServerMessage,
+)
+from stream.version import VERSION
+
+_DEFINITIONS = "#/components/schemas/{model}"
+
+
+def document() -> dict[str, Any]:
+    """Everything a client needs to know, as AsyncAPI 3.0."""
+    schemas: dict[str, Any] = {}
+    for messages in (CLIENT_MESSAGES, SERVER_MESSAGES):
+        schemas |= messages.json_schema(ref_template=_DEFINITIONS)["$defs"]
+    client, server = (_by_type(any_of) for any_of in (AnyClientMessage, AnyServerMessage))
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Questions about live streams",
+            "version": VERSION,
+            "description": f"Websocket subprotocol {PROTOCOL}; one JSON object a text frame.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "servers": {"local": {"host": "127.0.0.1:8765", "protocol": "ws"}},
+        "defaultContentType": "application/json",
+        "channels": {
+            "stream": {
+                "address": "/v1/stream",
+                "messages": {
+                    name: {"$ref": f"#/components/messages/{name}"} for name in (*client, *server)
+                },
+                "bindings": {"ws": {"method": "GET"}},
+            }
+        },
+        "operations": {
+            "fromClient": _operation("receive", client),
+            "fromServer": _operation("send", server),
+        },
+        "components": {
+            "messages": {
+                name: {
+                    "name": name,
+                    "summary": _summary(name, model),
+                    "payload": {"$ref": _DEFINITIONS.format(model=model.__name__)},
+                }
+                for name, model in (client | server).items()
+            },
+            "schemas": dict(sorted(schemas.items())),
+        },
+    }
+
+
+def _by_type(any_of: Any) -> dict[str, Any]:
+    """The messages of one direction by their `type`."""
+    models = get_args(any_of)
+    return {get_args(model.model_fields["type"].annotation)[0]: model for model in models}
+
+
+def _summary(name: str, model: Any) -> str:
+    """What its docstring says first."""
+    return " ".join((model.__doc__ or name).split("\n\n")[0].split())
+
+
+def _operation(action: str, messages: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "action": action,
+        "channel": {"$ref": "#/channels/stream"},
+        "messages": [{"$ref": f"#/channels/stream/messages/{name}"} for name in messages],
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(document(), indent=1))

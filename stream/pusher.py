@@ -1,0 +1,75 @@
+"""Pushes pictures to a stream that takes them.
+
+async with Pusher("ws://127.0.0.1:8765/v1/ingest/robot") as pusher:
+    await pusher.push(jpeg)
+"""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from stream.client import RefusedError
+from stream.protocol import PROTOCOL, SERVER_MESSAGES, ErrorMessage, FrameAck, IngestReady
+
+
+class Pusher:
+    """One connection; raises RefusedError for a picture that was not taken, at the next push."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self.num_taken = 0
+        self._url, self._token = url, token
+        self._socket: ClientConnection | None = None
+        self._credit = asyncio.Semaphore(0)
+        self._refused: RefusedError | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        self._socket = await connect(
+            self._url,
+            subprotocols=[Subprotocol(PROTOCOL)],
+            additional_headers=headers,
+            compression=None,
+        )
+        first = SERVER_MESSAGES.validate_json(await self._socket.recv())
+        if isinstance(first, ErrorMessage):
+            raise RefusedError(first)
+        assert isinstance(first, IngestReady)
+        for _ in range(first.credit):
+            self._credit.release()
+        self._task = asyncio.create_task(self._listen(self._socket))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._socket is not None and self._task is not None
+        await self._socket.close()
+        await self._task
+
+    async def push(self, picture: bytes) -> None:
+        """Send a JPEG, PNG or WebP picture as soon as there is credit for it."""
+        await self._credit.acquire()
+        refused, self._refused = self._refused, None
+        if refused is not None:
+            self._credit.release()
+            raise refused
+        assert self._socket is not None
+        await self._socket.send(picture)
+
+    async def _listen(self, socket: ClientConnection) -> None:
+        async for data in socket:
+            match SERVER_MESSAGES.validate_json(data):
+                case FrameAck(taken=taken):
+                    self.num_taken = taken
+                case ErrorMessage() as refused:
+                    self._refused = RefusedError(refused)
+            self._credit.release()
+        # The connection is gone: whoever waits for credit shall find out by sending.
+        self._credit.release()
