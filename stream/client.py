@@ -14,6 +14,7 @@ the environment variable IVL_TOKEN.
 """
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -24,6 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect, process_excepti
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from stream.client_heard import Answer, RefusedError, keep_newest, lost
 from stream.protocol import (
     PROTOCOL,
     SERVER_MESSAGES,
@@ -43,57 +45,13 @@ from stream.protocol import (
     Stats,
     StreamState,
     StreamSubscribe,
+    StreamUnsubscribe,
 )
+
+__all__ = ["Answer", "Client", "RefusedError", "Watched"]
 
 Watched = StreamState | Stats | GoingAway
 _WATCHED_KEPT = 256
-
-
-class RefusedError(Exception):
-    """The server refused something; `code` is one of the protocol's."""
-
-    def __init__(self, message: ErrorMessage) -> None:
-        super().__init__(message.error.message)
-        self.code = message.error.code
-        self.retry_after_ms = message.error.retry_after_ms
-
-
-class Answer:
-    """An accepted question: iterate over its text; `done` is there when that has ended."""
-
-    def __init__(self, client: "Client", id: str) -> None:
-        self.id = id
-        self.done: AnswerDoneMessage | None = None
-        self._client = client
-        self._heard = 0
-        self._texts: asyncio.Queue[str | None] = asyncio.Queue()
-
-    async def __aiter__(self) -> AsyncIterator[str]:
-        while (text := await self._texts.get()) is not None:
-            yield text
-
-    async def text(self) -> str:
-        """Wait for the whole answer."""
-        async for _ in self:
-            pass
-        assert self.done is not None
-        return self.done.text
-
-    async def cancel(self) -> None:
-        """Ask for its end; it still ends by `done`."""
-        await self._client.send(QueryCancel(type="query.cancel", id=self.id))
-
-    def hear(self, message: AnswerDeltaMessage | AnswerDoneMessage) -> None:
-        """Take more of it; what a lost connection swallowed comes with the end."""
-        match message:
-            case AnswerDeltaMessage(seq=seq, delta=delta) if seq == self._heard:
-                self._heard += len(delta)
-                self._texts.put_nowait(delta)
-            case AnswerDoneMessage() if self.done is None:
-                self.done = message
-                if rest := message.text[self._heard :]:
-                    self._texts.put_nowait(rest)
-                self._texts.put_nowait(None)
 
 
 class Client:
@@ -105,21 +63,25 @@ class Client:
         self._ids = itertools.count(1)
         self._answers: dict[str, Answer] = {}
         self._accepting: dict[str, tuple[QueryCreate, asyncio.Future[None]]] = {}
-        self._watched: asyncio.Queue[Watched] = asyncio.Queue(_WATCHED_KEPT)
+        self._watches: list[tuple[str, asyncio.Queue[Watched | None]]] = []
         self._subscriptions: dict[str, StreamSubscribe] = {}
         self._num_ended = 0
         self._resume_token: str | None = None
         self._socket: ClientConnection | None = None
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._over: str | None = None  # why there will be no connection any more
 
     async def __aenter__(self) -> Self:
         """Connect; raises what websockets raises if that is refused for good."""
         self._task = asyncio.create_task(self._run())
-        ready = asyncio.create_task(self._ready.wait())
-        await asyncio.wait({self._task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        self._task.add_done_callback(self._end)
+        try:
+            await self._ready.wait()
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
         if self._task.done():
-            ready.cancel()
             await self._task
         return self
 
@@ -143,7 +105,12 @@ class Client:
         max_tokens: int = 64,
         deadline_ms: int | None = None,
     ) -> Answer:
-        """Ask; returns when the question was accepted, and raises RefusedError if it was not."""
+        """Ask; returns when the question was accepted.
+
+        Raises:
+            RefusedError: it was not accepted.
+            ConnectionError: there is no connection, and will not be one again.
+        """
         id = f"q{next(self._ids)}"
         create = QueryCreate(
             type="query.create",
@@ -153,13 +120,16 @@ class Client:
             max_tokens=max_tokens,
             deadline_ms=deadline_ms,
         )
-        answer = self._answers[id] = Answer(self, id)
+        answer = self._answers[id] = Answer(self.send, id)
         accepted = asyncio.get_running_loop().create_future()
+        # Looked at, else asyncio complains of a refusal that comes while this is still being sent.
+        accepted.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._accepting[id] = create, accepted
         try:
             await self.send(create)
             await accepted
-        except RefusedError:
+        except BaseException:
+            # Also if it is waited for no longer: what is accepted then is cancelled by `_hear`.
             self._answers.pop(id, None)
             raise
         finally:
@@ -177,14 +147,35 @@ class Client:
             stats_interval_ms=stats_interval_ms,
         )
         self._subscriptions[stream] = subscription
-        await self.send(subscription)
-        while True:
-            yield await self._watched.get()
+        watch = stream, asyncio.Queue[Watched | None](_WATCHED_KEPT)
+        self._watches.append(watch)
+        try:
+            await self.send(subscription)
+            while (message := await watch[1].get()) is not None:
+                yield message
+            raise ConnectionError(self._over)
+        finally:
+            self._watches.remove(watch)
+            if all(stream != other for other, _ in self._watches):
+                await self._unsubscribe(stream)
+
+    async def _unsubscribe(self, stream: str) -> None:
+        """Nobody watches a stream any more; a connection that is not there need not be told."""
+        del self._subscriptions[stream]
+        if self._socket is not None:
+            message = StreamUnsubscribe(type="stream.unsubscribe", stream=stream)
+            with contextlib.suppress(ConnectionClosed):
+                await self._socket.send(message.model_dump_json())
 
     async def send(self, message: ClientMessage) -> None:
-        """Send a message; while there is no connection, wait for one."""
+        """Send a message; while there is no connection, wait for one.
+
+        Raises ConnectionError if there will be none.
+        """
         while True:
             await self._ready.wait()
+            if self._over is not None:
+                raise ConnectionError(self._over)
             assert self._socket is not None
             try:
                 return await self._socket.send(message.model_dump_json(exclude_none=True))
@@ -208,6 +199,24 @@ class Client:
             finally:
                 self._ready.clear()
 
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """There will be no connection any more: nobody shall wait for what cannot come."""
+        error = None if task.cancelled() else task.exception()
+        self._over = "the client was closed" if error is None else f"no way back: {error}"
+        self._ready.set()
+        for _, accepted in self._accepting.values():
+            if not accepted.done():
+                accepted.set_exception(ConnectionError(self._over))
+        self._lose(self._over)
+        for _, watch in self._watches:
+            keep_newest(watch, None)
+
+    def _lose(self, why: str) -> None:
+        """What was accepted and is open will never be answered."""
+        unsure = {id for id, (_, accepted) in self._accepting.items() if not accepted.done()}
+        for id in self._answers.keys() - unsure:
+            self._answers.pop(id).hear(lost(id, why))
+
     def _worth_another_try(self, error: Exception) -> Exception | None:
         """None to try again; who has never been there may not exist."""
         return error if self.session is None else process_exception(error)
@@ -227,8 +236,10 @@ class Client:
             case SessionUpdated(resume_token=token):
                 self._resume_token = token
                 await self._catch_up(socket)
-            case QueryAccepted(id=id):
+            case QueryAccepted(id=id) if id in self._answers:
                 self._accept(id)
+            case QueryAccepted(id=id):
+                await socket.send(QueryCancel(type="query.cancel", id=id).model_dump_json())
             case AnswerDeltaMessage(id=id) if id in self._answers:
                 self._answers[id].hear(message)
             case AnswerDoneMessage(id=id, number=number):
@@ -239,9 +250,9 @@ class Client:
             case ErrorMessage():
                 await self._refused(message, socket)
             case StreamState() | Stats() | GoingAway():
-                if self._watched.full():
-                    self._watched.get_nowait()
-                self._watched.put_nowait(message)
+                for stream, watch in self._watches:
+                    if isinstance(message, GoingAway) or message.stream == stream:
+                        keep_newest(watch, message)
 
     async def _begin(self, message: SessionCreated, socket: ClientConnection) -> None:
         """A connection stands; the first thing is to take up the session of the last one."""
@@ -253,7 +264,6 @@ class Client:
         resume = SessionUpdate(
             type="session.update", resume_token=self._resume_token, after=self._num_ended
         )
-        self._resume_token = message.resume_token
         await socket.send(resume.model_dump_json(exclude_none=True))
 
     async def _catch_up(self, socket: ClientConnection) -> None:
@@ -275,28 +285,11 @@ class Client:
         elif accepted is not None and not accepted.done():
             accepted.set_exception(RefusedError(message))
         elif message.error.param == "resume_token":
-            # The session is lost, and with it what was open.
-            for answer in self._answers.values():
-                answer.hear(_lost(answer.id, message.error.message))
-            self._answers.clear()
+            # The session is lost, and with it what was open; the new one counts from 1.
+            assert self.session is not None
+            self._resume_token, self._num_ended = self.session.resume_token, 0
+            self._lose(message.error.message)
             await self._catch_up(socket)
-
-
-def _lost(id: str, why: str) -> AnswerDoneMessage:
-    """The end of an answer that will never be heard."""
-    return AnswerDoneMessage.model_validate(
-        {
-            "id": id,
-            "number": 0,
-            "stream": "",
-            "status": "failed",
-            "reason": why,
-            "text": "",
-            "tokens": 0,
-            "frames": {"count": 0},
-            "latency_ms": {"total": 0.0},
-        }
-    )
 
 
 if __name__ == "__main__":

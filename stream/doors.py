@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 SCOPES = ("query", "ingest", "admin")
 _SHORTEST_TOKEN = 16
@@ -38,19 +39,33 @@ class Doors:
                 found = scopes
         return found
 
+    def believes(self, host: str | None) -> bool:
+        """Whether a Host header may be meant for us: without tokens only names of this machine.
+
+        A page from elsewhere may have its own name point here, and would then be let read ours.
+        """
+        if self.tokens or host is None:
+            return True
+        try:
+            return _is_here(urlsplit(f"//{host}").hostname or "")
+        except ValueError:
+            return False
+
     def check_bind(self, host: str) -> None:
         """Raise DoorsError if `host` can be reached from elsewhere and there is no token."""
-        if self.tokens or host == "localhost":
-            return
-        try:
-            local = ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            local = False
-        if not local:
+        if not (self.tokens or _is_here(host)):
             raise DoorsError(
                 f"{host} can be reached from other machines: give --token-file, or listen on "
                 "127.0.0.1"
             )
+
+
+def _is_here(host: str) -> bool:
+    """Whether only this machine reaches a host of this name."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def read_tokens(file: Path) -> Doors:
@@ -61,7 +76,7 @@ def read_tokens(file: Path) -> Doors:
         raise DoorsError(f"{file} cannot be read as a file of tokens") from None
     tokens: dict[str, frozenset[str]] = {}
     for number, line in enumerate(lines, 1):
-        token, _, rest = line.strip().partition(" ")
+        token, rest = (*line.split(maxsplit=1), "", "")[:2]
         if not token or token.startswith("#"):
             continue
         scopes = [s.strip() for s in rest.split(",") if s.strip()] or ["query"]

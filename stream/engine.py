@@ -26,7 +26,7 @@ from stream.events import (
     SourceState,
 )
 from stream.frames import Frames
-from stream.question import Question, QuestionRefusedError
+from stream.question import Question, QuestionRefusedError, TooManyQuestionsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +113,11 @@ class Engine:
         """Make room for a question that will be asked later; `release` or its end gives it back.
 
         Raises:
-            QuestionRefusedError: too many questions are open.
+            TooManyQuestionsError: too many questions are open.
         """
         with self._changed:
             if self._open_questions >= self._config.max_questions:
-                raise QuestionRefusedError(
+                raise TooManyQuestionsError(
                     f"{self._open_questions} questions are open, which is the limit; "
                     "ask again when one has been answered"
                 )

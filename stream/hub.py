@@ -5,6 +5,7 @@ over by `call_soon_threadsafe`.
 """
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from stream.protocol import (
 )
 from stream.protocol_effects import Ask, Cancel, Effect, Resume, Send
 from stream.protocol_session import ProtocolSession, SessionLimits
-from stream.question import QuestionRefusedError, SamplingParams
+from stream.question import QuestionRefusedError, SamplingParams, TooManyQuestionsError
 from stream.registry import StreamRegistry, UnknownStreamError
 
 MAX_MESSAGE_BYTES = 1 << 16
@@ -42,10 +43,11 @@ class About:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A client that is there: its session, and what waits to be sent."""
+    """A client that is there: its session, what waits to be sent, and what ends its socket."""
 
     session: ProtocolSession
     outbox: Outbox
+    let_go: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,12 @@ class Hub:
         self._registry, self._about, self._limits, self._clock = registry, about, limits, clock
         self._connections: set[Connection] = set()
         self._lost: dict[str, _Lost] = {}
-        self.draining = False
+        self._ending: tuple[float, str] | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to end."""
+        return self._ending is not None
 
     @property
     def num_connections(self) -> int:
@@ -112,19 +119,23 @@ class Hub:
         """Listen to all streams from now on; returns what ends it."""
 
         def listener(event: Event) -> None:
-            if isinstance(event, AnswerDelta | AnswerDone | SourceState) and not loop.is_closed():
-                loop.call_soon_threadsafe(self.happened, event)
+            if isinstance(event, AnswerDelta | AnswerDone | SourceState):
+                with contextlib.suppress(RuntimeError):  # the loop may have closed just now
+                    loop.call_soon_threadsafe(self.happened, event)
 
         return self._registry.subscribe(listener)
 
-    def connect(self) -> Connection:
-        """A client has come; it is told what it may do."""
+    def connect(self, let_go: Callable[[], None] = lambda: None) -> Connection:
+        """A client has come; it is told what it may do.
+
+        Args:
+            let_go: ends its socket; called if its session is taken up on another.
+        """
         limits = self._limits
         session = ProtocolSession(
             secrets.token_hex(8), secrets.token_urlsafe(24), self.streams, limits, self._clock()
         )
-        connection = Connection(session, Outbox())
-        self._connections.add(connection)
+        connection = Connection(session, Outbox(), let_go)
         connection.outbox.push(
             SessionCreated(
                 session=session.name,
@@ -142,10 +153,16 @@ class Hub:
                 streams=[self.streams.info(name) for name in self.streams.names()],
             )
         )
+        self._connections.add(connection)
+        if self._ending is not None:
+            until_s, reason = self._ending
+            self._do(connection, session.drain(max(0.0, until_s - self._clock()), reason))
         return connection
 
     def receive(self, connection: Connection, data: str | bytes) -> None:
         """A client has sent a message."""
+        if connection not in self._connections:
+            return  # its session was taken up on another
         try:
             effects = connection.session.receive(data, self._clock())
         except UnknownStreamError as error:  # closed just now
@@ -155,11 +172,15 @@ class Hub:
 
     def disconnect(self, connection: Connection) -> None:
         """A client is gone; for a while its session can be taken up again."""
-        self._connections.discard(connection)
+        if connection not in self._connections:
+            return
+        self._connections.remove(connection)
         session = connection.session
         self._lost[session.token] = _Lost(session, self._clock() + self._limits.resume_s)
         while len(self._lost) > _MOST_LOST:
-            self._forget(next(iter(self._lost)))
+            # Those that wait for nothing go first: many short visits cancel no question.
+            idle = (token for token, lost in self._lost.items() if not lost.session.num_open)
+            self._forget(next(idle, next(iter(self._lost))))
 
     def happened(self, event: Event) -> None:
         """Tell the clients whom it concerns."""
@@ -172,13 +193,14 @@ class Hub:
         """To be called some times a second: statistics that are due, sessions that are over."""
         now_s = self._clock()
         for connection in self._connections:
-            self._do(connection, connection.session.stats(now_s))
+            with contextlib.suppress(UnknownStreamError):  # closed just now
+                self._do(connection, connection.session.stats(now_s))
         for token in [token for token, lost in self._lost.items() if lost.until_s <= now_s]:
             self._forget(token)
 
     def drain(self, time_left_s: float, reason: str) -> None:
         """Accept no more questions, and say that the server will end."""
-        self.draining = True
+        self._ending = self._clock() + time_left_s, reason
         for connection in self._connections:
             self._do(connection, connection.session.drain(time_left_s, reason))
 
@@ -196,9 +218,23 @@ class Hub:
                 case Cancel():
                     self._cancel(effect)
                 case Resume(token, after):
-                    lost = self._lost.pop(token, None)
-                    session = lost.session if lost else None
-                    self._do(connection, connection.session.adopt(session, after))
+                    left = self._leave(token, connection)
+                    self._do(connection, connection.session.adopt(left, after))
+
+    def _leave(self, token: str, by: Connection) -> ProtocolSession | None:
+        """The session of a token, taken from where it was.
+
+        That may be a connection that seems to stand: a client that changed its network comes back
+        long before the server can tell that its old socket is dead.
+        """
+        if (lost := self._lost.pop(token, None)) is not None:
+            return lost.session
+        same = (c for c in self._connections if c is not by and c.session.token == token)
+        if (old := next(same, None)) is None:
+            return None
+        self._connections.remove(old)
+        old.let_go()
+        return old.session
 
     def _ask(self, session: ProtocolSession, ask: Ask) -> list[Effect]:
         try:
@@ -208,10 +244,10 @@ class Hub:
                 deadline_s=ask.deadline_s,
                 sampling=SamplingParams(max_tokens=ask.max_tokens),
             )
-        except UnknownStreamError as error:
-            return session.refused(ask.id, str(error), "not_found")
-        except QuestionRefusedError as error:
+        except TooManyQuestionsError as error:
             return session.refused(ask.id, str(error))
+        except (UnknownStreamError, QuestionRefusedError) as error:  # it has ended
+            return session.refused(ask.id, str(error), "not_found")
         return session.asked(ask.id, question_id)
 
     def _cancel(self, cancel: Effect) -> None:

@@ -36,7 +36,8 @@ from stream.question import MAX_QUESTION_CHARS, QuestionRefusedError, check_ques
 from stream.token_bucket import TokenBucket
 
 _REMEMBERED_IDS = 1024
-_KEPT_ANSWERS = 256
+# All of them must fit into an outbox at once: who takes up a session may ask for all.
+_KEPT_ANSWERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +140,10 @@ class ProtocolSession:
         return [Send(QueryAccepted(id=id, stream=query.stream, open_queries=self.num_open))]
 
     def refused(self, id: str, why: str, code: ErrorCode = "queue_full") -> list[Effect]:
-        """An Ask was refused: too many questions of all clients are open."""
+        """An Ask was refused: too many questions of all clients are open, or as `code` says."""
         del self._memory.open[id]
-        return [_refuse(code, why, id=id, retry_after_s=1.0)]
+        retry_after_s = 1.0 if code == "queue_full" else None
+        return [_refuse(code, why, id=id, retry_after_s=retry_after_s)]
 
     def happened(self, event: Event) -> list[Effect]:
         """Something happened on a stream; what concerns others is passed over."""
@@ -159,6 +161,8 @@ class ProtocolSession:
     def stats(self, now_s: float) -> list[Effect]:
         """The statistics that are due."""
         effects: list[Effect] = []
+        for closed in self._subscriptions.keys() - set(self._streams.names()):
+            del self._subscriptions[closed]
         for name, subscription in self._subscriptions.items():
             every_s = subscription.stats_every_s
             if every_s is not None and now_s >= subscription.stats_due_s:
@@ -186,7 +190,8 @@ class ProtocolSession:
             return [
                 _refuse("not_found", "There is no session to resume; ask anew.", "resume_token")
             ]
-        self._memory = lost._memory
+        # The token stays that of the memory: a client that never hears of this has no other.
+        self._memory, self.token = lost._memory, lost.token
         missed: list[Effect] = [Send(done) for done in self._memory.kept if done.number > after]
         return [self._updated(resumed=True), *missed]
 
@@ -210,7 +215,7 @@ class ProtocolSession:
             return [_refuse(code, sentence(str(error)), "text", id=id)]
         if len(memory.open) >= self._limits.open_queries:
             why = f"{self._limits.open_queries} of your questions are open; wait for an answer."
-            return [_refuse(code, why, id=id, retry_after_s=1.0)]
+            return [_refuse("queue_full", why, id=id, retry_after_s=1.0)]
         if wait_s := self._bucket.wait_s(now_s):
             return [_refuse("rate_limited", "You ask too fast.", id=id, retry_after_s=wait_s)]
         self._bucket.take()

@@ -5,10 +5,13 @@ async with Pusher("ws://127.0.0.1:8765/v1/ingest/robot") as pusher:
 """
 
 import asyncio
+import contextlib
 from types import TracebackType
 from typing import Self
 
+from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from stream.client import RefusedError
@@ -36,6 +39,7 @@ class Pusher:
         )
         first = SERVER_MESSAGES.validate_json(await self._socket.recv())
         if isinstance(first, ErrorMessage):
+            await self._socket.close()
             raise RefusedError(first)
         assert isinstance(first, IngestReady)
         for _ in range(first.credit):
@@ -61,15 +65,24 @@ class Pusher:
             self._credit.release()
             raise refused
         assert self._socket is not None
-        await self._socket.send(picture)
+        try:
+            await self._socket.send(picture)
+        except ConnectionClosed:
+            self._credit.release()  # the next who waits for credit shall find out, too
+            raise
 
     async def _listen(self, socket: ClientConnection) -> None:
-        async for data in socket:
-            match SERVER_MESSAGES.validate_json(data):
-                case FrameAck(taken=taken):
-                    self.num_taken = taken
-                case ErrorMessage() as refused:
-                    self._refused = RefusedError(refused)
-            self._credit.release()
+        with contextlib.suppress(ConnectionClosed):
+            async for data in socket:
+                try:
+                    message = SERVER_MESSAGES.validate_json(data)
+                except ValidationError:
+                    continue  # of a later version of the protocol
+                match message:
+                    case FrameAck(taken=taken):
+                        self.num_taken = taken
+                    case ErrorMessage():
+                        self._refused = RefusedError(message)
+                self._credit.release()
         # The connection is gone: whoever waits for credit shall find out by sending.
         self._credit.release()

@@ -13,6 +13,10 @@ class QuestionRefusedError(ValueError):
     """A question that was not accepted; one sentence says why."""
 
 
+class TooManyQuestionsError(QuestionRefusedError):
+    """There is no room just now; it may be asked again."""
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How the next token is chosen.

@@ -8,6 +8,7 @@
 
 import asyncio
 import contextlib
+import errno
 import http
 import json
 import ssl
@@ -123,13 +124,29 @@ class Server:
     async def _admit(self, socket: ServerConnection, request: Request) -> Response | None:
         """Answer what is no websocket; None lets one in."""
         path = request.path.partition("?")[0]
+        if request.method not in ("GET", "HEAD"):
+            refused = _text(405, "only GET and HEAD")
+            refused.headers["Allow"] = "GET, HEAD"
+            return refused
+        response = await self._answer(socket, request, path)
+        if response is not None and request.method == "HEAD":
+            response.body = b""
+        return response
+
+    async def _answer(
+        self, socket: ServerConnection, request: Request, path: str
+    ) -> Response | None:
         if path == "/healthz":
             return _text(200, "alive")
         if path == "/readyz":
             return _text(503, "draining") if self._hub.draining else _text(200, "ready")
+        hosts = request.headers.get_all("Host")
+        if len(hosts) > 1 or not self._doors.believes(hosts[0] if hosts else None):
+            return _text(403, "without tokens this is only for this machine, by its own name")
         pushes = path.startswith(INGEST_PATH)
         scope = "ingest" if pushes else "query"
-        if scope not in self._doors.scopes(request.headers.get("Authorization")):
+        given = request.headers.get_all("Authorization")
+        if scope not in self._doors.scopes(given[0] if len(given) == 1 else None):
             response = _text(401, "give Authorization: Bearer TOKEN")
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
@@ -172,7 +189,7 @@ class Server:
             with contextlib.suppress(ConnectionClosed):
                 await self._ingest.handle(socket, path.removeprefix(INGEST_PATH))
             return
-        connection = self._hub.connect()
+        connection = self._hub.connect(socket.transport.abort)
         writer = asyncio.create_task(self._write(socket, connection))
         try:
             await self._read(socket, connection)
@@ -185,8 +202,8 @@ class Server:
     async def _read(self, socket: ServerConnection, connection: Connection) -> None:
         bucket = TokenBucket(MESSAGES_S, MESSAGE_BURST, time.monotonic())
         async for data in socket:
-            if wait_s := bucket.wait_s(time.monotonic()):
-                await asyncio.sleep(wait_s)
+            # Also for no time: messages that have come already would let nobody else run.
+            await asyncio.sleep(bucket.wait_s(time.monotonic()))
             bucket.take()
             self._hub.receive(connection, data)
 
@@ -234,6 +251,8 @@ class ServerThread:
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._server.run(self._stopped, self._started.set))
+        except UnicodeError:
+            self._error = OSError(errno.EINVAL, "no host can be called so")
         except OSError as error:
             self._error = error
         finally:

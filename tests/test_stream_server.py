@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from websockets.asyncio.client import connect
+from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as connect_sync
 
@@ -284,30 +286,47 @@ def wait_until(done: Callable[[], bool]) -> None:
     assert done()
 
 
+def serve_by_small_buffers(handler: Any, host: str, port: int, **options: Any) -> Any:
+    """As `serve`, but little can be on its way: on one machine it would be megabytes."""
+    listening = socket.create_server((host, port))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return serve(handler, sock=listening, **options)
+
+
 def test_who_does_not_read_is_let_go_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that says much and reads nothing; another is answered meanwhile."""
     monkeypatch.setattr(server, "MESSAGES_S", 1e9)
     monkeypatch.setattr(server, "SLOW_S", 0.2)
+    monkeypatch.setattr(server, "serve", serve_by_small_buffers)
 
     async def try_it(served: Served) -> None:
-        stuck = await connect(served.url, subprotocols=["ivl.v1"], max_queue=1)  # type: ignore[list-item]
+        own = socket.socket()
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        own.connect(("127.0.0.1", int(served.http.rpartition(":")[2])))
+        stuck = await connect(
+            served.url,
+            sock=own,
+            subprotocols=["ivl.v1"],  # type: ignore[list-item]
+            max_queue=1,
+        )
         flood = json.dumps({"type": "query.cancel", "id": "x" * 64})
         sending = asyncio.create_task(send_for_ever(stuck, flood))
         async with Client(served.url) as client:
-            while not sending.done():
+            while closes not in (await asyncio.to_thread(served.get, "/metrics"))[2]:
                 answer = await client.ask("What?", stream="cam", max_tokens=4)
                 assert await answer.text() or answer.done
+        sending.cancel()
         stuck.transport.abort()
 
-    async def send_for_ever(socket: Any, message: str) -> None:
+    async def send_for_ever(stuck: Any, message: str) -> None:
         with contextlib.suppress(ConnectionClosed):
             while True:
-                await socket.send(message)
+                await stuck.send(message)
+                await asyncio.sleep(0.001)
 
+    closes = b"ivl_ws_slow_consumer_closes_total 1.0"
     with serving() as served:
         run(try_it(served))
-        closes = b"ivl_ws_slow_consumer_closes_total 1.0"
-        wait_until(lambda: closes in served.get("/metrics")[2])
 
 
 def test_a_server_that_ends_says_so_and_sees_answers_to_their_end() -> None:
