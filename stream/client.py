@@ -16,7 +16,7 @@ the environment variable IVL_TOKEN.
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
@@ -48,10 +48,25 @@ from stream.protocol import (
     StreamUnsubscribe,
 )
 
-__all__ = ["Answer", "Client", "RefusedError", "Watched"]
+__all__ = ["Answer", "Client", "RefusedError", "Watched", "dial"]
 
 Watched = StreamState | Stats | GoingAway
 _WATCHED_KEPT = 256
+
+
+def dial(
+    url: str,
+    token: str | None,
+    judge: Callable[[Exception], Exception | None] = process_exception,
+) -> connect:
+    """What connects to a server of ivl.v1; `judge` gives None for an error worth another try."""
+    return connect(
+        url,
+        subprotocols=[Subprotocol(PROTOCOL)],
+        additional_headers={"Authorization": f"Bearer {token}"} if token else {},
+        compression=None,
+        process_exception=judge,
+    )
 
 
 class Client:
@@ -183,14 +198,7 @@ class Client:
                 await asyncio.sleep(0.05)
 
     async def _run(self) -> None:
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        async for socket in connect(
-            self._url,
-            subprotocols=[Subprotocol(PROTOCOL)],
-            additional_headers=headers,
-            compression=None,
-            process_exception=self._worth_another_try,
-        ):
+        async for socket in dial(self._url, self._token, self._worth_another_try):
             self._socket = socket
             try:
                 await self._listen(socket)

@@ -4,10 +4,14 @@ Times ending in `_s` are seconds: `pts_s` on the stream's own clock (0 at its fi
 others durations or readings of the process's monotonic clock.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from sources.status import SourceCondition
+
+# What a stream may be called, in events and everywhere else: never an address.
+STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class DropReason(StrEnum):

@@ -15,14 +15,9 @@ from sources.status import SourceCondition
 from stream.events import AnswerDelta, AnswerDone, Event, SourceState
 from stream.monitor import MonitorReport
 from stream.outbox import Outbox
-from stream.protocol import (
-    ErrorInfo,
-    ErrorMessage,
-    LimitsInfo,
-    SessionCreated,
-    StreamInfo,
-)
+from stream.protocol import LimitsInfo, SessionCreated, StreamInfo
 from stream.protocol_effects import Ask, Cancel, Effect, Resume, Send
+from stream.protocol_replies import refusal
 from stream.protocol_session import ProtocolSession, SessionLimits
 from stream.question import QuestionRefusedError, SamplingParams, TooManyQuestionsError
 from stream.registry import StreamRegistry, UnknownStreamError
@@ -74,7 +69,7 @@ class RegistryStreams:
             state=state.condition if state else SourceCondition.CONNECTING,
             width=info.width,
             height=info.height,
-            target_fps=session.report().target_fps,
+            target_fps=session.target_fps,
         )
 
     def state(self, name: str) -> SourceState | None:
@@ -166,8 +161,7 @@ class Hub:
         try:
             effects = connection.session.receive(data, self._clock())
         except UnknownStreamError as error:  # closed just now
-            info = ErrorInfo(code="not_found", message=str(error))
-            effects = [Send(ErrorMessage(error=info))]
+            effects = [Send(refusal("not_found", str(error)))]
         self._do(connection, effects)
 
     def disconnect(self, connection: Connection) -> None:

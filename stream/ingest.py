@@ -11,7 +11,8 @@ from typing import Protocol
 from websockets.asyncio.server import ServerConnection
 
 from sources.errors import PictureError, SourceError
-from stream.protocol import ErrorCode, ErrorInfo, ErrorMessage, FrameAck, IngestReady
+from stream.protocol import ErrorCode, FrameAck, IngestReady
+from stream.protocol_replies import refusal
 
 INGEST_PATH = "/v1/ingest/"
 MAX_PICTURE_BYTES = 2 << 20
@@ -49,12 +50,12 @@ class Ingest:
         num_taken = 0
         async for data in socket:
             if isinstance(data, str):
-                answer = _error("bad_request", "A picture is a binary frame.")
+                answer = refusal("bad_request", "A picture is a binary frame.")
             else:
                 try:
                     source.push(data)
                 except PictureError as error:
-                    answer = _error("bad_picture", str(error))
+                    answer = refusal("bad_picture", str(error))
                 except SourceError as error:
                     return await _refuse(socket, "not_found", str(error))
                 else:
@@ -64,10 +65,6 @@ class Ingest:
             await socket.send(answer.to_json())
 
 
-def _error(code: ErrorCode, message: str, *, fatal: bool = False) -> ErrorMessage:
-    return ErrorMessage(error=ErrorInfo(code=code, message=message), fatal=fatal)
-
-
 async def _refuse(socket: ServerConnection, code: ErrorCode, message: str) -> None:
-    await socket.send(_error(code, message, fatal=True).to_json())
+    await socket.send(refusal(code, message, fatal=True).to_json())
     await socket.close(1008, code)

@@ -10,7 +10,6 @@ Frames add up: read = processed + dropped + those under way, and admitted = read
 were dropped before they had a place in the schedule.
 """
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -30,12 +29,10 @@ from prometheus_client.registry import Collector
 
 from sources.status import SourceCondition
 from stream.event_counts import SharedFamilies, StreamCounter, StreamFamilies
-from stream.events import Event, SourceState
+from stream.events import STREAM_NAME, Event, SourceState
 from stream.monitor import ON_TIME_PERIODS, MonitorReport
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-
-_STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class WatchedSession(Protocol):
@@ -102,7 +99,7 @@ class Metrics:
         Raises:
             ValueError: the name might be more than a name, such as an address.
         """
-        if not _STREAM_NAME.fullmatch(name):
+        if not STREAM_NAME.fullmatch(name):
             # It is not repeated here: it may hold a password.
             raise ValueError(
                 "a stream that is measured needs a name of 1 to 64 letters, digits, _ and -"

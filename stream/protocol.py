@@ -6,19 +6,19 @@ fields that they do not know: within v1 only such are added. All times in `_ms` 
 `_s` seconds; `pts_s` is on the stream's own clock, 0 at its first frame.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 from sources.status import SourceCondition
-from stream.events import AnswerStatus
+from stream.events import STREAM_NAME, AnswerStatus
 from stream.question import MAX_ANSWER_TOKENS, MAX_QUESTION_CHARS
 
 PROTOCOL: Literal["ivl.v1"] = "ivl.v1"
 # A question that is too long is answered by its own error, so text may be somewhat longer here.
 _TEXT_CHARS = 4 * MAX_QUESTION_CHARS
 
-StreamName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+StreamName = Annotated[str, StringConstraints(pattern=f"^{STREAM_NAME.pattern}$")]
 QueryId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,64}$")]
 Channel = Literal["state", "stats"]
 ErrorCode = Literal[
@@ -313,11 +313,3 @@ def in_ms(seconds: float | None) -> float | None:
     if seconds is None or seconds == float("inf"):
         return None
     return round(seconds * 1e3, 2)
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of both directions."""
-    return {
-        "client": CLIENT_MESSAGES.json_schema(),
-        "server": SERVER_MESSAGES.json_schema(),
-    }

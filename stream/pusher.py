@@ -10,12 +10,11 @@ from types import TracebackType
 from typing import Self
 
 from pydantic import ValidationError
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
-from websockets.typing import Subprotocol
 
-from stream.client import RefusedError
-from stream.protocol import PROTOCOL, SERVER_MESSAGES, ErrorMessage, FrameAck, IngestReady
+from stream.client import RefusedError, dial
+from stream.protocol import SERVER_MESSAGES, ErrorMessage, FrameAck, IngestReady
 
 
 class Pusher:
@@ -30,13 +29,7 @@ class Pusher:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        self._socket = await connect(
-            self._url,
-            subprotocols=[Subprotocol(PROTOCOL)],
-            additional_headers=headers,
-            compression=None,
-        )
+        self._socket = await dial(self._url, self._token)
         first = SERVER_MESSAGES.validate_json(await self._socket.recv())
         if isinstance(first, ErrorMessage):
             await self._socket.close()

@@ -6,7 +6,6 @@ so the registry holds its lock only while it calls no session that others know.
 """
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -14,11 +13,10 @@ from dataclasses import dataclass, replace
 
 from sources.frame import SourceInfo, SourceItem, VideoFrame, VideoSource
 from stream.engine import Engine
-from stream.events import Event, FrameAdmitted, SourceCondition, SourceState
+from stream.events import STREAM_NAME, Event, FrameAdmitted, SourceCondition, SourceState
 from stream.monitor import MonitorReport
 from stream.session import Listener, StreamConfig, StreamSession
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MOST_NAMED = 8  # in one sentence
 
 
@@ -252,7 +250,7 @@ class StreamRegistry:
 
 def check_name(name: str) -> str:
     """The name; StreamRefusedError if a stream cannot be called so."""
-    if _NAME.fullmatch(name) is None:
+    if STREAM_NAME.fullmatch(name) is None:
         # What has these may be an address in the wrong place, with a password.
         shown = "" if set(name) & set(":/@?#") else f", not {name[:80]!r}"
         raise StreamRefusedError(f"a stream's name is 1 to 64 letters, digits, - and _{shown}")

@@ -1,9 +1,8 @@
 """The websocket server: ivl.v1 at /v1/stream, and a few pages for machines beside it.
 
-/healthz /readyz     alive; ready for questions (a dead camera does not make it unready)
-/metrics             for Prometheus
-/v1/streams          the streams, as JSON
-/v1/streams/NAME/frame.jpg   the newest frame of one
+Pages: /healthz and /readyz (a dead camera does not make it unready), /metrics for Prometheus,
+/v1/streams, and /v1/streams/NAME/frame.jpg, the newest frame of one. Another websocket, at
+/v1/ingest/NAME, takes pictures that are pushed.
 """
 
 import asyncio

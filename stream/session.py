@@ -106,6 +106,11 @@ class StreamSession:
     def info(self) -> SourceInfo:
         return self._info
 
+    @property
+    def target_fps(self) -> float | None:
+        """The rate of its schedule; None for a stream without one."""
+        return self._config.fps
+
     def start(self) -> None:
         """Begin to watch."""
         config = self._config
