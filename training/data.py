@@ -50,7 +50,7 @@ class DataConfig:
     long: int = 128
     dialogues: int = 8
     fps: tuple[float, ...] = (2.0, 2.0, 2.0, 3.0, 5.0, 5.0, 8.0, 12.0, 12.0, 25.0, 25.0)
-    lives: tuple[int, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8)
+    lives: tuple[int, ...] = (1, 1, 1, 1, 1, 1, 1, 2, 2, 4, 8, 16)
     memory_share: tuple[float, float] = (0.2, 0.7)
     ramp: tuple[float, float] = (0.03, 0.25)
 
