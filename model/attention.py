@@ -1,11 +1,12 @@
 """Attention of new tokens over a slot's ring: sliding-window layers and full-attention layers."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
-from kernels.window_attention.sdpa import ring_attention
-from model.append_plan import AppendPlan, RingPlan
+from kernels.rotary.naive import rotate
+from model.append_plan import AppendPlan, join_rows, split_rows
 from model.config import InfiniteVLConfig
-from model.rope import rotate
 from model.state import RingKVCache
 
 
@@ -15,8 +16,9 @@ class RingAttention(nn.Module):
     The two layer types differ only in the ring they use: a window's, or the whole context's.
     """
 
-    def __init__(self, config: InfiniteVLConfig) -> None:
+    def __init__(self, config: InfiniteVLConfig, *, sliding: bool) -> None:
         super().__init__()
+        self.sliding = sliding
         self.head_dim = config.head_dim
         self.num_heads = config.num_attention_heads
         self.num_key_value_heads = config.num_key_value_heads
@@ -24,14 +26,17 @@ class RingAttention(nn.Module):
         self.qkv_proj = nn.Linear(config.hidden_size, rows)
         self.o_proj = nn.Linear(self.num_heads * self.head_dim, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, cache: RingKVCache, plan: AppendPlan, ring: RingPlan) -> Tensor:
-        """x [B, T, hidden] -> [B, T, hidden]; writes the new keys and values into the ring."""
-        q, k, v = self.project(x, plan.cos, plan.sin)
-        cache.keys[plan.write_slots, ring.entries] = k
-        cache.values[plan.write_slots, ring.entries] = v
-        # Written first, read after: a ring is as much longer than its window as one append.
-        o = ring_attention(q, cache.keys[plan.slots], cache.values[plan.slots], ring.seen)
-        return self.o_proj(o.flatten(2))
+    def forward(self, x: Tensor, cache: RingKVCache, plans: Sequence[AppendPlan]) -> Tensor:
+        """x [N, hidden] -> [N, H D] for `o_proj`; writes keys and values into the ring."""
+        outputs = []
+        for qkv, plan in zip(split_rows(self.qkv_proj(x), plans), plans, strict=True):
+            places = plan.sliding if self.sliding else plan.full
+            outputs.append(
+                plan.ops.append_attention(
+                    qkv, plan.cos, plan.sin, cache.keys, cache.values, plan.slots, places
+                )
+            )
+        return join_rows(outputs)
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, T, hidden] -> rotated q [B, T, H, D] and k [B, T, G, D], and v [B, T, G, D]."""

@@ -11,10 +11,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from kernels.ops import PLAIN, Ops, fused_ops
+from model.append_plan import Append, Wanted
 from model.config import InfiniteVLConfig, VisionConfig
 from model.decoder import Decoder
-from model.delta_net import GatedDeltaNet
-from model.preprocess import frames_to_patches
+from model.preprocess import cut_patches, frames_to_patches, normalise
 from model.rope import frame_positions, text_positions
 from model.state import StatePool
 from model.vision import VisionTower
@@ -40,6 +41,7 @@ class InfiniteVL(nn.Module):
         self.config = config
         self.visual = VisionTower(config.vision)
         self.language_model = Decoder(config)
+        self._ops: Ops | None = None
 
     @property
     def device(self) -> torch.device:
@@ -49,11 +51,17 @@ class InfiniteVL(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.language_model.embed_tokens.weight.dtype
 
-    def use_plain_ops(self) -> None:
-        """Keep to plain torch on CUDA too, for exact fp32 there."""
-        for module in self.modules():
-            if isinstance(module, GatedDeltaNet):
-                module.plain = True
+    @property
+    def ops(self) -> Ops:
+        """Fused kernels on CUDA where they fit the model's sizes, plain torch elsewhere."""
+        if self._ops is None:
+            fits = self.device.type == "cuda" and kernels_fit(self.config)
+            self._ops = fused_ops() if fits else PLAIN
+        return self._ops
+
+    def use_ops(self, ops: Ops) -> None:
+        """Keep to these ops, wherever the model is: plain ones on CUDA are exact in fp32."""
+        self._ops = ops
 
     def new_pool(
         self, num_slots: int, *, max_append: int, max_context: int | None = None
@@ -75,8 +83,9 @@ class InfiniteVL(nn.Module):
             The token's last hidden vector [1, 1, hidden].
         """
         pool.reset(slot)
-        ids = torch.tensor([[self.config.vision_start_token_id]], device=self.device)
-        return self._append_ids(ids, torch.tensor([slot], device=self.device), pool, None)
+        ids = torch.full((1, 1), self.config.vision_start_token_id, device=self.device)
+        slots = torch.full((1,), slot, device=self.device)
+        return self.language_model([self._text(ids, slots, pool, None, "all")], pool, self.ops)[0]
 
     def append_frames(
         self,
@@ -86,6 +95,8 @@ class InfiniteVL(nn.Module):
         pool: StatePool,
         grid: tuple[int, int],
         mark: Callable[[str], None] = _no_mark,
+        *,
+        wanted: Wanted = "none",
     ) -> Tensor:
         """Let each stream see one more frame.
 
@@ -95,21 +106,29 @@ class InfiniteVL(nn.Module):
             slots: [B] int64, all different, each opened by `start_stream`.
             grid: rows and columns of image tokens a frame becomes.
             mark: called with 'preprocess', 'vision' and 'decoder' as each stage ends.
+            wanted: whose last hidden vectors to return: nobody needs any to go on.
 
         Returns:
-            Last hidden vectors [B, rows * columns, hidden].
+            As of `Append.wanted`: [B, 0, hidden] if none.
         """
         patches = frames_to_patches(frames, *grid, self.config.vision, self.dtype)
         mark("preprocess")
         embeddings = self.encode_patches(patches, grid)
         mark("vision")
-        hidden = self.append_image_tokens(embeddings, times_s, slots, pool, grid)
+        hidden = self.append_image_tokens(embeddings, times_s, slots, pool, grid, wanted=wanted)
         mark("decoder")
         return hidden
 
     def encode_patches(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patches in merged order [B, P, 588 or 1176] -> image tokens [B, P / 4, hidden]."""
-        return self.visual(patches, vision_grid(self.config.vision, *grid, patches.device))
+        return self.visual(
+            patches, vision_grid(self.config.vision, *grid, patches.device), self.ops
+        )
+
+    def encode_pixels(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Frames that have been resized, [B, 3, height, width] in 0..255 -> image tokens."""
+        cut = cut_patches(normalise(pixels), *grid, self.config.vision)
+        return self.encode_patches(cut.to(self.dtype), grid)
 
     def append_image_tokens(
         self,
@@ -118,10 +137,12 @@ class InfiniteVL(nn.Module):
         slots: Tensor,
         pool: StatePool,
         grid: tuple[int, int],
+        *,
+        wanted: Wanted = "all",
     ) -> Tensor:
-        """The decoder's part of `append_frames`: [B, rows * columns, hidden] in and out."""
-        positions = frame_positions(times_s, *grid, self.config.vision.tokens_per_second)
-        return self.language_model(embeddings, positions, slots, pool)
+        """The decoder's part of `append_frames`, of embeddings [B, rows * columns, hidden]."""
+        append = self._frames(embeddings, times_s, slots, grid, wanted)
+        return self.language_model([append], pool, self.ops)[0]
 
     def append_text(
         self, ids: Tensor, slots: Tensor, pool: StatePool, lengths: Tensor | None = None
@@ -136,20 +157,51 @@ class InfiniteVL(nn.Module):
         Returns:
             Logits [B, vocabulary] fp32 after each row's last id.
         """
-        hidden = self._append_ids(ids, slots, pool, lengths)
-        if lengths is None:
-            last = hidden[:, -1]
-        else:
-            last = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
-        return self.language_model.logits(last)
+        append = self._text(ids, slots, pool, lengths, "last")
+        hidden = self.language_model([append], pool, self.ops)[0]
+        return self.language_model.logits(hidden[:, 0])
 
     def decode(self, ids: Tensor, slots: Tensor, pool: StatePool) -> Tensor:
         """Append one token to each slot: ids [B] -> logits [B, vocabulary] fp32."""
         return self.append_text(ids[:, None], slots, pool)
 
-    def _append_ids(
-        self, ids: Tensor, slots: Tensor, pool: StatePool, lengths: Tensor | None
+    def watch_and_decode(
+        self,
+        embeddings: Tensor,
+        times_s: Tensor,
+        frame_slots: Tensor,
+        ids: Tensor,
+        text_slots: Tensor,
+        pool: StatePool,
+        grid: tuple[int, int],
     ) -> Tensor:
+        """`append_image_tokens` and `decode` of other slots, in the same matrix products."""
+        appends = [
+            self._frames(embeddings, times_s, frame_slots, grid, "none"),
+            self._text(ids[:, None], text_slots, pool, None, "last"),
+        ]
+        hidden = self.language_model(appends, pool, self.ops)[1]
+        return self.language_model.logits(hidden[:, 0])
+
+    def _frames(
+        self,
+        embeddings: Tensor,
+        times_s: Tensor,
+        slots: Tensor,
+        grid: tuple[int, int],
+        wanted: Wanted,
+    ) -> Append:
+        positions = frame_positions(times_s, *grid, self.config.vision.tokens_per_second)
+        return Append(embeddings, positions, slots, wanted=wanted)
+
+    def _text(
+        self, ids: Tensor, slots: Tensor, pool: StatePool, lengths: Tensor | None, wanted: Wanted
+    ) -> Append:
         positions = text_positions(pool.next_position[slots], ids.shape[1])
-        embeddings = self.language_model.embed_tokens(ids)
-        return self.language_model(embeddings, positions, slots, pool, lengths)
+        return Append(self.language_model.embed_tokens(ids), positions, slots, lengths, wanted)
+
+
+def kernels_fit(config: InfiniteVLConfig) -> bool:
+    """Whether the fused kernels can tile the model's sizes: heads of a power of two, from 16."""
+    sizes = (config.head_dim, config.linear_head_dim, config.linear_value_dim)
+    return all(size >= 16 and size & (size - 1) == 0 for size in sizes)

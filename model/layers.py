@@ -1,8 +1,9 @@
 """Small building blocks shared by the vision tower and the decoder."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from kernels.ops import PLAIN, Ops
 
 
 class RMSNorm(nn.Module):
@@ -13,9 +14,14 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(size))
         self.eps = eps
 
-    def forward(self, x: Tensor) -> Tensor:
-        # One dtype for both, or torch takes a slow path (fp32 weights under autocast).
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+    def forward(self, x: Tensor, ops: Ops = PLAIN) -> Tensor:
+        return ops.rms_norm(x, self.weight, self.eps)
+
+    def after(self, x: Tensor, delta: Tensor | None, ops: Ops) -> tuple[Tensor, Tensor]:
+        """The residual stream with a layer's output added to it, and its norm."""
+        if delta is None:
+            return x, self(x, ops)
+        return ops.add_rms_norm(x, delta, self.weight, self.eps)
 
 
 class GatedMLP(nn.Module):
@@ -26,6 +32,5 @@ class GatedMLP(nn.Module):
         self.gate_up_proj = nn.Linear(size, 2 * intermediate_size, bias=bias)
         self.down_proj = nn.Linear(intermediate_size, size, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up_proj(x).chunk(2, -1)
-        return self.down_proj(F.silu(gate) * up)
+    def forward(self, x: Tensor, ops: Ops = PLAIN) -> Tensor:
+        return self.down_proj(ops.silu_mul(self.gate_up_proj(x)))

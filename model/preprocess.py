@@ -1,6 +1,7 @@
 """Frames as they come from a camera to the patches the vision tower reads."""
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,12 @@ def frames_to_patches(
         [B, P, 588] in merged order: the patches of a token together, each as channel, row,
         column, with CLIP's mean and deviation taken out.
     """
+    pixels = resize(frames, rows, columns, config)
+    return cut_patches(normalise(pixels), rows, columns, config).to(dtype)
+
+
+def resize(frames: Tensor, rows: int, columns: int, config: VisionConfig) -> Tensor:
+    """[B, height, width, 3] uint8 -> [B, 3, rows * cell_size, columns * cell_size], 0..255."""
     size = (rows * config.cell_size, columns * config.cell_size)
     pixels = frames.permute(0, 3, 1, 2)
     if pixels.shape[-2:] != size:
@@ -44,14 +51,21 @@ def frames_to_patches(
         pixels = pixels.float() if frames.is_cuda else pixels
         pixels = F.interpolate(pixels, size=size, mode="bicubic", antialias=True)
         pixels = pixels.round().clamp(0, 255) if frames.is_cuda else pixels
-    return cut_patches(normalise(pixels), rows, columns, config).to(dtype)
+    return pixels
 
 
 def normalise(pixels: Tensor) -> Tensor:
     """[B, 3, height, width] in 0..255 -> fp32 with CLIP's mean and deviation taken out."""
-    mean = torch.tensor(CLIP_MEAN, device=pixels.device).view(3, 1, 1) * 255
-    std = torch.tensor(CLIP_STD, device=pixels.device).view(3, 1, 1) * 255
+    mean, std = _clip_constants(pixels.device)
     return (pixels.float() - mean) / std
+
+
+@lru_cache(maxsize=8)
+def _clip_constants(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Kept on the device: they could not be sent there while a graph is captured."""
+    with torch.inference_mode(False):
+        constants = torch.tensor([CLIP_MEAN, CLIP_STD], device=device).view(2, 3, 1, 1) * 255
+    return constants[0], constants[1]
 
 
 def cut_patches(pixels: Tensor, rows: int, columns: int, config: VisionConfig) -> Tensor:

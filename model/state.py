@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kernels.window_attention.naive import NULL_SLOT as NULL_SLOT
 from model.config import InfiniteVLConfig
-
-NULL_SLOT = 0
 
 
 class ContextFullError(RuntimeError):

@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels.ops import PLAIN, Ops
+from kernels.rotary.naive import rotate
+from kernels.vision_attention.naive import attend
 from model.config import VisionConfig
 from model.layers import GatedMLP, RMSNorm
-from model.rope import rotate
 from model.vision_grid import VisionGrid
 
 NORM_EPS = 1e-6
@@ -58,31 +60,30 @@ class VisionAttention(nn.Module):
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor, grid: VisionGrid) -> Tensor:
+    def forward(self, x: Tensor, grid: VisionGrid, ops: Ops = PLAIN) -> Tensor:
         """x [B, P, hidden] in window order -> the same shape."""
-        B, P, _ = x.shape
-        H, D = self.num_heads, self.head_dim
-        qkv = self.qkv(x).view(B, P, 3 * H, D)
-        q, k = rotate(qkv[:, :, : 2 * H], grid.cos, grid.sin).split(H, 2)
-        v = qkv[:, :, 2 * H :]
+        qkv = self.qkv(x)
         if self.whole_frame:
-            o = _attend(q, k, v, None)
+            o = ops.vision_attention(qkv, grid.cos, grid.sin, self.num_heads, x.shape[1])
         elif grid.window_patches is None:
-            q, k, v = (t.reshape(-1, grid.window_length, H, D) for t in (q, k, v))
-            o = _attend(q, k, v, None)
+            o = ops.vision_attention(qkv, grid.cos, grid.sin, self.num_heads, grid.window_length)
         else:
-            N, L = grid.window_patches.shape
-            index, mask = grid.window_patches.flatten(), grid.window_mask
-            q, k, v = (t[:, index].view(B * N, L, H, D) for t in (q, k, v))
-            o = _attend(q, k, v, None if mask is None else mask.repeat(B, 1, 1, 1))
-            o = o.reshape(B, N * L, H, D)[:, grid.patch_places]
-        return self.proj(o.reshape(B, P, H * D))
+            o = self._within_cut_windows(qkv, grid)
+        return self.proj(o)
 
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """[B, P, H, D] each -> [B, P, H, D]."""
-    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+    def _within_cut_windows(self, qkv: Tensor, grid: VisionGrid) -> Tensor:
+        """[B, P, 3 hidden] -> [B, P, hidden], with windows that the frame's edge cuts padded."""
+        assert grid.window_patches is not None
+        B, P, _ = qkv.shape
+        H, D = self.num_heads, self.head_dim
+        heads = qkv.view(B, P, 3 * H, D)
+        q, k = rotate(heads[:, :, : 2 * H], grid.cos, grid.sin).split(H, 2)
+        v = heads[:, :, 2 * H :]
+        N, L = grid.window_patches.shape
+        index, mask = grid.window_patches.flatten(), grid.window_mask
+        q, k, v = (t[:, index].view(B * N, L, H, D) for t in (q, k, v))
+        o = attend(q, k, v, None if mask is None else mask.repeat(B, 1, 1, 1))
+        return o.reshape(B, N * L, H, D)[:, grid.patch_places].reshape(B, P, H * D)
 
 
 class VisionBlock(nn.Module):
@@ -96,9 +97,13 @@ class VisionBlock(nn.Module):
         # Zero columns added to the MLP change nothing and keep its products on fast kernels.
         self.mlp = GatedMLP(config.hidden_size, config.padded_intermediate_size, bias=True)
 
-    def forward(self, x: Tensor, grid: VisionGrid) -> Tensor:
-        x = x + self.attn(self.norm1(x), grid)
-        return x + self.mlp(self.norm2(x))
+    def forward(
+        self, x: Tensor, delta: Tensor | None, grid: VisionGrid, ops: Ops = PLAIN
+    ) -> tuple[Tensor, Tensor]:
+        """The residual stream and this block's output, apart, as of the block before."""
+        x, normed = self.norm1.after(x, delta, ops)
+        x, normed = self.norm2.after(x, self.attn(normed, grid, ops), ops)
+        return x, self.mlp(normed, ops)
 
 
 class PatchMerger(nn.Module):
@@ -111,10 +116,10 @@ class PatchMerger(nn.Module):
         self.up = nn.Linear(self.width, self.width)
         self.down = nn.Linear(self.width, config.out_hidden_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, P, hidden] -> [B, P / 4, out_hidden]."""
-        x = self.ln_q(x).view(x.shape[0], -1, self.width)
-        return self.down(F.gelu(self.up(x)))
+    def forward(self, x: Tensor, delta: Tensor, ops: Ops = PLAIN) -> Tensor:
+        """The last block's x and delta [B, P, hidden] -> [B, P / 4, out_hidden]."""
+        _, normed = self.ln_q.after(x, delta, ops)
+        return self.down(F.gelu(self.up(normed.view(x.shape[0], -1, self.width))))
 
 
 class VisionTower(nn.Module):
@@ -130,7 +135,7 @@ class VisionTower(nn.Module):
         )
         self.merger = PatchMerger(config)
 
-    def forward(self, patches: Tensor, grid: VisionGrid) -> Tensor:
+    def forward(self, patches: Tensor, grid: VisionGrid, ops: Ops = PLAIN) -> Tensor:
         """Patches in merged order -> image tokens, row by row.
 
         Args:
@@ -140,7 +145,7 @@ class VisionTower(nn.Module):
         Returns:
             [B, P / 4, out_hidden].
         """
-        x = self.patch_embed(patches[:, grid.patch_order])
+        x, delta = self.patch_embed(patches[:, grid.patch_order]), None
         for block in self.blocks:
-            x = block(x, grid)
-        return self.merger(x)[:, grid.token_order]
+            x, delta = block(x, delta, grid, ops)
+        return self.merger(x, delta, ops)[:, grid.token_order]

@@ -18,6 +18,7 @@ from stream.dialogues import Dialogues
 from stream.events import AnswerDelta, AnswerDone, AnswerStatus, Event
 from stream.question import Question
 from stream.sampling import sample
+from stream.steps import Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,14 @@ class Answers:
         self,
         model: LoadedModel,
         pool: StatePool,
+        steps: Steps,
         slots: list[int],
         publish: Callable[[Event], None],
         clock: Callable[[], float],
     ) -> None:
         self._vlm, self._tokenizer = model.vlm, model.tokenizer
         self._pool = pool
+        self._steps = steps
         self._free_slots = slots
         self._publish = publish
         self._clock = clock
@@ -91,11 +94,12 @@ class Answers:
         self._end_matching(lambda q: q.stream == stream, status, reason)
         self._dialogues.forget_stream(stream)
 
-    def step(self, views: dict[str, StreamView]) -> bool:
+    def step(self, views: dict[str, StreamView], *, decode: bool = True) -> bool:
         """Fork what can start, read a slice of prompts, decode a token; False if all was idle.
 
         Args:
             views: the streams that have seen at least one frame.
+            decode: False if the answers have had their token of this step.
         """
         now = self._clock()
         self._end_matching(
@@ -105,7 +109,11 @@ class Answers:
         )
         self._start(views)
         worked = self._read_prompts()
-        return self._decode() or worked
+        return (decode and self._decode()) or worked
+
+    def decoding(self) -> list[Answer]:
+        """The answers whose prompt has been read: each is owed a token a step."""
+        return [answer for answer in self._under_way if answer.next_id is not None]
 
     def _start(self, views: dict[str, StreamView]) -> None:
         """Give free slots to the questions that waited longest and whose stream has begun."""
@@ -150,42 +158,42 @@ class Answers:
                 slices.append(part)
         if not batch:
             return False
-        longest = max(map(len, slices))
-        ids = torch.tensor([part + [0] * (longest - len(part)) for part in slices])
-        lengths = torch.tensor([len(part) for part in slices])
-        self._append(batch, ids, lengths)
+        self._append(batch, slices)
         return True
 
     def _decode(self) -> bool:
         """One more token for every answer whose prompt has been read."""
-        batch = [answer for answer in self._under_way if answer.next_id is not None]
+        batch = self.decoding()
         if not batch:
             return False
-        self._append(batch, torch.tensor([[answer.next_id] for answer in batch]), None)
+        self._append(batch, [[answer.next_id or 0] for answer in batch])
         return True
 
-    def _append(self, batch: list[Answer], ids: torch.Tensor, lengths: torch.Tensor | None) -> None:
-        """Append ids [B, T] to the answers' slots and take the token that follows each prompt."""
-        device = self._vlm.device
-        slots = torch.tensor([answer.slot for answer in batch], device=device)
+    def _append(self, batch: list[Answer], rows: list[list[int]]) -> None:
+        """Append ids to the answers' slots and take the token that follows each prompt."""
         try:
-            logits = self._vlm.append_text(
-                ids.to(device), slots, self._pool, None if lengths is None else lengths.to(device)
-            )
+            logits = self._steps.read(rows, [answer.slot for answer in batch])
         except ContextFullError as error:
             if len(batch) == 1:
                 self._finish(batch[0], AnswerStatus.FAILED, str(error))
                 return
             # Nothing was changed: find out which of them is full.
-            for i in range(len(batch)):
-                one = slice(i, i + 1)
-                self._append(batch[one], ids[one], None if lengths is None else lengths[one])
+            for answer, row in zip(batch, rows, strict=True):
+                self._append([answer], [row])
             return
-        for answer, row in zip(batch, logits, strict=True):
-            if not row.isfinite().all():
+        self.take(batch, logits)
+
+    def take(self, batch: list[Answer], logits: torch.Tensor) -> None:
+        """Choose the token that follows in each answer: logits [B, vocabulary] fp32."""
+        # All at once: every number that comes from the device by itself is a wait.
+        finite, greedy = torch.stack([logits.isfinite().all(-1).long(), logits.argmax(-1)]).tolist()
+        for answer, row, is_finite, likeliest in zip(batch, logits, finite, greedy, strict=True):
+            if not is_finite:
                 self._finish(answer, AnswerStatus.FAILED, "the model's output is not a number")
             elif not answer.prompt:
-                self._take_token(answer, sample(row, answer.question.sampling, answer.generator))
+                question = answer.question
+                token = sample(row, likeliest, question.sampling, answer.generator)
+                self._take_token(answer, token)
 
     def _take_token(self, answer: Answer, token_id: int) -> None:
         """Account for a generated token: say its text, or end the answer."""

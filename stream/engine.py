@@ -26,7 +26,9 @@ from stream.events import (
     SourceState,
 )
 from stream.frames import Frames
+from stream.graphs import GraphedSteps
 from stream.question import Question, QuestionRefusedError, TooManyQuestionsError
+from stream.steps import Riders, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,13 @@ class Engine:
         slots = list(range(1, self.pool.num_slots + 1))
         self._stream_slots = slots[: config.max_streams]
         answer_slots = slots[config.max_streams :]
-        self._frames = Frames(model.vlm, self.pool, config.frame_tokens, config.grid, clock)
-        self._answers = Answers(model, self.pool, answer_slots, self._publish_answer, clock)
+        self._steps = self._make_steps()
+        self._frames = Frames(
+            model.vlm, self.pool, self._steps, config.frame_tokens, config.grid, clock
+        )
+        self._answers = Answers(
+            model, self.pool, self._steps, answer_slots, self._publish_answer, clock
+        )
         self._streams: dict[str, Stream] = {}  # names that are taken; guarded by the lock
         self._watched: dict[str, Stream] = {}  # streams that were begun; `step`'s alone
         self._changed = threading.Condition(threading.RLock())
@@ -78,6 +85,13 @@ class Engine:
         self._open_questions = 0
         self._awake = False
         self._closed = False
+
+    def _make_steps(self) -> Steps:
+        """Replayed graphs on CUDA; a growing context is the one thing that they cannot hold."""
+        vlm, config = self._vlm, self._config
+        if vlm.device.type != "cuda" or vlm.config.has_full_attention:
+            return Steps(vlm, self.pool, self._clock)
+        return GraphedSteps(vlm, self.pool, self._clock, config.max_streams, config.max_answers)
 
     def open_stream(
         self, name: str, buffer: FrameBuffer, publish: Publish, *, reset_on_gap: bool = False
@@ -174,18 +188,11 @@ class Engine:
 
     @torch.inference_mode()
     def warm_up(self, height: int, width: int) -> None:
-        """Before anything is due: one picture of this size, a prompt and a token, then forgotten.
+        """Before anything is due: make ready for pictures of this size.
 
-        What a device compiles or allocates at first use is then there when the first frame comes.
+        What a device compiles, allocates or captures is then there when the first frame comes.
         """
-        slot, device = self.pool.num_slots, self._vlm.device
-        self._vlm.start_stream(slot, self.pool)
-        picture = torch.zeros(1, height, width, 3, dtype=torch.uint8)
-        self._frames.append(picture, [0.0], [slot])
-        for length in (min(8, self.pool.max_append), 1):
-            ids = torch.zeros(1, length, dtype=torch.int64, device=device)
-            self._vlm.append_text(ids, torch.tensor([slot], device=device), self.pool)
-        self.pool.reset(slot)
+        self._steps.warm_up(self._frames.grid_of(height, width))
 
     def close(self) -> None:
         """Let `run` return soon; idempotent."""
@@ -200,10 +207,15 @@ class Engine:
             self._obey(self._inbox.popleft())
         streams = list(self._watched.values())
         due = [(s, frame) for s in streams if s.open and (frame := s.buffer.take()) is not None]
-        for stream, reason in self._frames.serve(due):
+        riding = self._answers.decoding() if due and self._steps.takes_riders else []
+        riders = Riders([a.next_id or 0 for a in riding], [a.slot for a in riding])
+        failed, logits = self._frames.serve(due, riders if riding else None)
+        if logits is not None:
+            self._answers.take(riding, logits)
+        for stream, reason in failed:
             self._fail_stream(stream, reason)
         views = {s.name: s.view for s in streams if s.view is not None}
-        return self._answers.step(views) or bool(due)
+        return self._answers.step(views, decode=logits is None) or bool(due)
 
     def _obey(self, command: Command) -> None:
         match command:

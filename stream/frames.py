@@ -19,6 +19,7 @@ from stream.answers import StreamView
 from stream.buffer import ScheduledFrame
 from stream.commands import Stream
 from stream.events import DropReason, FrameDone
+from stream.steps import Riders, Steps
 
 Due = tuple[Stream, ScheduledFrame]
 
@@ -30,24 +31,33 @@ class Frames:
         self,
         vlm: InfiniteVL,
         pool: StatePool,
+        steps: Steps,
         frame_tokens: int,
         grid: tuple[int, int] | None,
         clock: Callable[[], float],
     ) -> None:
         self._vlm = vlm
         self._pool = pool
+        self._steps = steps
         self._frame_tokens = frame_tokens
         self._grid = grid
         self._clock = clock
 
-    def serve(self, due: list[Due]) -> list[tuple[Stream, str]]:
-        """Let each stream see its frame; returns the streams that cannot go on, and why."""
+    def serve(
+        self, due: list[Due], riders: Riders | None = None
+    ) -> tuple[list[tuple[Stream, str]], Tensor | None]:
+        """Let each stream see its frame; `riders` go with the first of them.
+
+        Returns:
+            The streams that cannot go on, and why; and the riders' logits.
+        """
         batches = deque(_same_shape(due))
-        failed = []
+        failed, logits = [], None
         while batches:
             batch = batches.popleft()
             try:
-                self._serve_batch(batch)
+                given = self._serve_batch(batch, riders if logits is None else None)
+                logits = given if logits is None else logits
             except ContextFullError as error:
                 if len(batch) > 1:
                     # Nothing was changed: find out which of them is full.
@@ -60,54 +70,28 @@ class Frames:
                 for stream, scheduled in chain(batch, *batches):
                     stream.drop(scheduled, DropReason.FAILED)
                 raise
-        return failed
+        return failed, logits
 
-    def append(
-        self,
-        pictures: Tensor,
-        times_s: list[float],
-        slots: list[int],
-        mark: Callable[[str], None] = lambda stage: None,
-    ) -> None:
-        """Append one picture to each slot.
-
-        Args:
-            pictures: [B, height, width, 3] uint8 RGB on the CPU.
-            times_s, slots: of B streams.
-            mark: called as each stage ends.
-        """
-        device = self._vlm.device
-        height, width = pictures.shape[1:3]
-        self._vlm.append_frames(
-            pictures.to(device),
-            torch.tensor(times_s, dtype=torch.float64, device=device),
-            torch.tensor(slots, device=device),
-            self._pool,
-            self._grid or fit_grid(height, width, self._frame_tokens),
-            mark,
-        )
-
-    def _serve_batch(self, batch: list[Due]) -> None:
-        """Let streams see one frame each; all pictures have one shape."""
-        taken_s = last_s = self._clock()
-        stages_s: dict[str, float] = {}
-
-        def mark(stage: str) -> None:
-            nonlocal last_s
-            if self._vlm.device.type == "cuda":
-                torch.cuda.synchronize()
-            now_s = self._clock()
-            stages_s[stage], last_s = now_s - last_s, now_s
-
+    def _serve_batch(self, batch: list[Due], riders: Riders | None) -> Tensor | None:
+        """Let streams see one frame each; all pictures have one shape. The riders' logits."""
+        taken_s = self._clock()
         for stream, scheduled in batch:
             self._note_epoch(stream, scheduled.frame)
         pictures = torch.stack([torch.from_numpy(s.frame.image) for _, s in batch])
         times_s = [scheduled.frame.pts_s - stream.origin_s for stream, scheduled in batch]
-        self.append(pictures, times_s, [stream.slot for stream, _ in batch], mark)
+        slots = [stream.slot for stream, _ in batch]
+        grid = self.grid_of(*pictures.shape[1:3])
+        watched = self._steps.watch(pictures, times_s, slots, grid, riders)
+        done_s = self._clock()
         for stream, scheduled in batch:
             wait_s = taken_s - scheduled.frame.arrived_s
             own = {"decode": scheduled.frame.decode_s, "wait": wait_s}
-            _done(stream, scheduled, last_s, own | stages_s)
+            _done(stream, scheduled, done_s, own | watched.stages_s)
+        return watched.logits
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of image tokens for a picture of this size."""
+        return self._grid or fit_grid(height, width, self._frame_tokens)
 
     def _note_epoch(self, stream: Stream, frame: VideoFrame) -> None:
         """A source that was lost begins anew if the stream is to; its questions have their own."""

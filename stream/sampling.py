@@ -6,14 +6,16 @@ from torch import Tensor
 from stream.question import SamplingParams
 
 
-def sample(logits: Tensor, params: SamplingParams, generator: torch.Generator) -> int:
+def sample(
+    logits: Tensor, likeliest: int, params: SamplingParams, generator: torch.Generator
+) -> int:
     """Choose a token from logits [vocabulary] fp32.
 
-    Greedy at temperature 0, else a draw from the smallest set of likeliest tokens whose
-    probability reaches `top_p`.
+    At temperature 0 it is the `likeliest`, else a draw from the smallest set of likeliest tokens
+    whose probability reaches `top_p`.
     """
     if params.temperature == 0.0:
-        return int(logits.argmax())
+        return likeliest
     # Relative to the largest and in fp64, so that no temperature makes them overflow.
     logits = logits.cpu().double()
     probabilities = ((logits - logits.max()) / params.temperature).softmax(-1)

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from kernels.gated_delta_rule.chunk import chunk_gated_delta_rule
-from kernels.gated_delta_rule.dispatch import gated_delta_rule
 from kernels.gated_delta_rule.naive import naive_gated_delta_rule
 from tests.closeness import assert_close
 
@@ -62,8 +61,9 @@ def test_equal_keys_are_solved_exactly() -> None:
 def test_padding_leaves_the_state_bitwise(T: int) -> None:
     """Tokens with no decay and no write change nothing."""
     q, k, v, g, beta, state = inputs(2, T, 2, 8, 8)
-    _, new_state = gated_delta_rule(q, k, v, g * 0, beta * 0, state)
-    assert torch.equal(new_state, state)
+    for rule in (naive_gated_delta_rule, chunk_gated_delta_rule):
+        _, new_state = rule(q, k, v, g * 0, beta * 0, state)
+        assert torch.equal(new_state, state)
 
 
 def test_the_given_state_is_not_written_to() -> None:
@@ -78,10 +78,10 @@ def test_the_given_state_is_not_written_to() -> None:
 def test_in_pieces_equals_at_once() -> None:
     """Carrying the state from call to call gives what one call gives."""
     q, k, v, g, beta, state = inputs(2, 150, 2, 8, 16)
-    o, end = gated_delta_rule(q, k, v, g, beta, state)
+    o, end = chunk_gated_delta_rule(q, k, v, g, beta, state)
     outputs = []
     for part in (slice(0, 1), slice(1, 64), slice(64, 150)):
-        piece, state = gated_delta_rule(
+        piece, state = chunk_gated_delta_rule(
             q[:, part], k[:, part], v[:, part], g[:, part], beta[:, part], state
         )
         outputs.append(piece)

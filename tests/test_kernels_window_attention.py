@@ -2,19 +2,41 @@
 
 import pytest
 import torch
+from torch import Tensor
 
-from kernels.window_attention.naive import naive_ring_attention, visible
+from kernels.window_attention.naive import (
+    NO_WINDOW,
+    naive_ring_attention,
+    relative_tags,
+    visible,
+)
 from kernels.window_attention.sdpa import ring_attention
 from tests.closeness import assert_close
+
+
+def seen_by(index: Tensor, tags: Tensor, window: int) -> Tensor:
+    """Which entries queries of consecutive indices see, by the tags' places in the stream."""
+    first = index[:, 0]
+    return visible(index - first[:, None], relative_tags(tags, first, window), window)
 
 
 def test_visible_is_the_window_and_nothing_else() -> None:
     """An entry is seen if it is filled, not later than the query, and inside the window."""
     tags = torch.tensor([[-1, 0, 3, 4, 5, 9]])
-    seen = visible(torch.tensor([[5]]), tags, 3)
+    seen = seen_by(torch.tensor([[5]]), tags, 3)
     assert seen.tolist() == [[[False, False, True, True, True, False]]]
-    everything = visible(torch.tensor([[5]]), tags, None)
+    everything = seen_by(torch.tensor([[5]]), tags, NO_WINDOW)
     assert everything.tolist() == [[[False, True, True, True, True, False]]]
+
+
+def test_a_stream_of_months_is_seen_as_one_of_minutes() -> None:
+    """Indices beyond 32 bits: what a query sees does not depend on how old the stream is."""
+    late = 2**40
+    index, tags = torch.tensor([[9, 10]]), torch.tensor([[-1, 3, 8, 9, 10, 0]])
+    young = seen_by(index, tags, 4)
+    old = seen_by(index + late, torch.where(tags < 0, tags, tags + late), 4)
+    assert torch.equal(young, old)
+    assert old.tolist()[0][1] == [False, False, True, True, True, False]
 
 
 @pytest.mark.parametrize(("H", "G", "D"), [(4, 2, 8), (3, 3, 5), (8, 1, 16)])
@@ -25,7 +47,7 @@ def test_fast_attention_equals_the_specification(H: int, G: int, D: int, T: int,
     keys, values = torch.randn(2, C, G, D), torch.randn(2, C, G, D)
     tags = torch.stack([torch.randperm(C) - 1 for _ in range(2)])
     index = torch.arange(C - T - 1, C - 1).expand(2, T)
-    seen = visible(index, tags, max(C // 2, 1))
+    seen = seen_by(index, tags, max(C // 2, 1))
     expected = naive_ring_attention(q, keys, values, seen)
     assert_close("o", expected, ring_attention(q, keys, values, seen), 1e-5)
 
@@ -43,9 +65,9 @@ def test_a_ring_that_wrapped_equals_masked_attention_over_all_history() -> None:
         index = torch.arange(start, start + T)
         keys[:, index % capacity], values[:, index % capacity] = k[:, index], v[:, index]
         tags[:, index % capacity] = index
-        seen = visible(index[None], tags, window)
+        seen = seen_by(index[None], tags, window)
         outputs.append(ring_attention(q[:, index], keys, values, seen))
     every = torch.arange(total)[None]
-    expected = naive_ring_attention(q, k, v, visible(every, every, window))
+    expected = naive_ring_attention(q, k, v, seen_by(every, every, window))
     assert total // capacity >= 10
     assert_close("o", expected, torch.cat(outputs, 1), 1e-5)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.append_plan import Append
 from model.config import InfiniteVLConfig
 from model.infinitevl import InfiniteVL
 from model.rope import frame_positions, text_positions
@@ -32,7 +33,9 @@ def watch(vlm: InfiniteVL, pool: StatePool, slot: int, pictures: Tensor, fps: fl
     hidden = []
     for i, picture in enumerate(pictures):
         time_s = torch.tensor([i / fps], dtype=torch.float64)
-        hidden.append(vlm.append_frames(picture[None], time_s, slots(slot), pool, GRID))
+        hidden.append(
+            vlm.append_frames(picture[None], time_s, slots(slot), pool, GRID, wanted="all")
+        )
     return torch.cat(hidden, 1)
 
 
@@ -78,7 +81,7 @@ def test_frames_one_at_a_time_equal_all_at_once(config: InfiniteVLConfig) -> Non
 
     patches = frames_to_patches(pictures, *GRID, config.vision, vlm.dtype)
     embeddings = vlm.encode_patches(patches, GRID).flatten(0, 1)[None]
-    whole = vlm.language_model(embeddings, positions, slots(1), whole_pool)
+    whole = vlm.language_model([Append(embeddings, positions, slots(1))], whole_pool)[0]
 
     assert_close("hidden", whole, streamed, 1e-4)
     if config is SMALL:
@@ -96,7 +99,7 @@ def test_streams_and_questions_in_one_batch_equal_each_alone() -> None:
     for i in range(9):
         pair = torch.stack([video[i] for video in videos])
         times = torch.tensor([i / 4, i / 2], dtype=torch.float64)
-        both = vlm.append_frames(pair, times, slots(1, 2), pool, GRID)
+        both = vlm.append_frames(pair, times, slots(1, 2), pool, GRID, wanted="all")
     questions = [[5, 6, 7, 8, 9, 1], [11], [12, 13, 14]]
     for slot, source in ((3, 1), (4, 2), (5, 1)):
         pool.copy(source, slot)
@@ -243,7 +246,8 @@ def test_positions_follow_the_published_numbering() -> None:
 
 def test_time_turns_keys_exactly_after_weeks_of_stream() -> None:
     """Two frames a second apart attend to each other as well after 100 days as at the start."""
-    from model.rope import multimodal_rope, rotate
+    from kernels.rotary.naive import rotate
+    from model.rope import multimodal_rope
 
     q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
 

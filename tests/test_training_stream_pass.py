@@ -45,7 +45,8 @@ def streamed(
                     pool.copy(1, 2)
                     length = int(asked.lengths[b, place - 1, m])
                     ids = asked.ids[b, place - 1, m, :length][None]
-                    out[b, place - 1, m, :length] = vlm._append_ids(ids, two, pool, None)[0]
+                    append = vlm._text(ids, two, pool, None, "all")
+                    out[b, place - 1, m, :length] = vlm.language_model([append], pool)[0]
     return hidden
 
 

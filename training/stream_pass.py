@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.gated_delta_net.naive import prepare
+from kernels.rms_norm.naive import gated_rms_norm
 from kernels.window_attention.sdpa import ring_attention
 from model.attention import RingAttention
 from model.decoder import DecoderLayer
@@ -240,7 +242,8 @@ def _delta_net(
     recurrent, conv = state
     projected = mixer.in_proj(z)
     x, ys = shared.parts(projected)
-    inputs, _, conv_after = mixer.prepare(x, conv, None, None)
+    weights = mixer.weights()
+    inputs, _, conv_after = prepare(x, weights, conv, None, None)
     with torch.autocast(z.device.type, enabled=False):  # the rule is fp32 throughout
         o, states = delta_scan(*inputs, shared.frame_tokens, recurrent)
     outputs = [] if last else [o.flatten(0, 1)]
@@ -250,9 +253,10 @@ def _delta_net(
         before = states[moments].transpose(0, 1).flatten(0, 1)
         past = convolved[:, moments, -conv.shape[1] :].flatten(0, 1)
         past = past.repeat_interleave(len(y) // len(before), 0)
-        inputs, _, _ = mixer.prepare(y, past, asked.lengths, asked.counts)
+        inputs, _, _ = prepare(y, weights, past, asked.lengths, asked.counts)
         with torch.autocast(z.device.type, enabled=False):
             outputs.append(delta_branch(*inputs, before).flatten(0, 1))
     o = torch.cat(outputs).to(projected.dtype)[None]
     gate = projected[:, -o.shape[1] :].split(mixer.in_sizes, -1)[1].view(o.shape)
-    return mixer.output(o, gate), (states[-1], conv_after)
+    o = gated_rms_norm(o, gate, weights.norm, weights.eps).flatten(2)
+    return mixer.o_proj(o), (states[-1], conv_after)

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kernels.ops import PLAIN
 from model.infinitevl import InfiniteVL
 from model.preprocess import frames_to_patches
 from model.vision_grid import VisionGrid
@@ -44,7 +45,7 @@ class Trainer:
 
     def __init__(self, vlm: InfiniteVL, recipe: Recipe, device: torch.device) -> None:
         self.vlm = vlm.train().requires_grad_()
-        self.vlm.use_plain_ops()
+        self.vlm.use_ops(PLAIN)
         self.recipe, self.device = recipe, device
         self.cuda = device.type == "cuda"
         self.dtype = torch.bfloat16 if self.cuda else torch.float32

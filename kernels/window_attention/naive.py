@@ -5,19 +5,59 @@ carries the stream index of its token, -1 if it is empty. Softmax does not care 
 only membership counts: a query at index p sees the entries tagged p - window + 1 .. p.
 """
 
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
-def visible(query_index: Tensor, tags: Tensor, window: int | None) -> Tensor:
-    """Which entries a query sees: [B, T] and [B, C] int64 -> [B, T, C] bool.
+class RingPlaces(NamedTuple):
+    """Where an append's tokens go in a ring and what they see; the same for all layers of a kind.
 
-    Args:
-        window: how many tokens a query sees, itself included; None for all before it.
+    write_slots [B, T] int64: the token's slot, the null slot for padding; entries [B, T] int64;
+    steps [B, T] int32: a token's number within the append, padding counting as the last real one,
+    since a row that sees nothing would be NaN; tags [B, C] int32: the number within the append of
+    each entry's token, negative for those before it; window: how many tokens a query sees, itself
+    included; open_blocks [B, C / OPEN_BLOCK] int32: 1 where every query sees every entry of a
+    block, so that no mask is needed; None where nobody asks.
     """
-    queries, tags = query_index.unsqueeze(-1), tags.unsqueeze(-2)
-    seen = (tags >= 0) & (tags <= queries)
-    return seen if window is None else seen & (tags > queries - window)
+
+    write_slots: Tensor
+    entries: Tensor
+    steps: Tensor
+    tags: Tensor
+    window: int
+    open_blocks: Tensor | None = None
+
+
+OPEN_BLOCK = 64
+# What padding is written to; nobody reads it.
+NULL_SLOT = 0
+# The tag of an entry that nobody sees.
+UNSEEN = -(2**31)
+# A window without an end.
+NO_WINDOW = 2**30
+
+
+def relative_tags(tags: Tensor, first: Tensor, window: int) -> Tensor:
+    """Tags [B, C] int64 as numbers within an append that begins at index first [B]: int32."""
+    relative = (tags - first[:, None]).clamp(min=-window)
+    return relative.masked_fill(tags < 0, UNSEEN).int()
+
+
+def visible(steps: Tensor, tags: Tensor, window: int) -> Tensor:
+    """Which entries a query sees: [B, T] and [B, C], both within the append -> [B, T, C] bool."""
+    queries, tags = steps.unsqueeze(-1), tags.unsqueeze(-2)
+    return (tags <= queries) & (tags > queries - window)
+
+
+def open_blocks(tags: Tensor, num_queries: int, window: int) -> Tensor:
+    """Blocks of entries that each of so many queries sees whole: [B, C] -> [B, blocks] int32."""
+    B, C = tags.shape
+    padded = F.pad(tags, (0, -C % OPEN_BLOCK), value=UNSEEN).view(B, -1, OPEN_BLOCK)
+    oldest, newest = padded.amin(-1), padded.amax(-1)
+    return ((newest <= 0) & (oldest > num_queries - 1 - window)).int()
 
 
 def naive_ring_attention(q: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:

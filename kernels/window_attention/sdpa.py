@@ -3,6 +3,41 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.rotary.naive import rotate
+from kernels.window_attention.naive import RingPlaces, visible
+
+
+def append_attention(
+    qkv: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    slots: Tensor,
+    places: RingPlaces,
+) -> Tensor:
+    """Write new keys and values into the slots' rings, then attend.
+
+    Written first, read after: a ring is as much longer than its window as one append.
+
+    Args:
+        qkv: [B, T, (H + 2 G) D], not rotated.
+        cos, sin: [B, T, 1, D] fp32.
+        keys, values: [S, C, G, D]; written to.
+        slots: [B] int64.
+
+    Returns:
+        [B, T, H D].
+    """
+    G, D = keys.shape[2:]
+    heads = qkv.view(*qkv.shape[:2], -1, D)
+    H = heads.shape[2] - 2 * G
+    q, k = rotate(heads[:, :, : H + G], cos, sin).split((H, G), 2)
+    keys[places.write_slots, places.entries] = k
+    values[places.write_slots, places.entries] = heads[:, :, H + G :]
+    seen = visible(places.steps, places.tags, places.window)
+    return ring_attention(q, keys[slots], values[slots], seen).flatten(2)
+
 
 def ring_attention(q: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
     """Same arguments and results as `naive_ring_attention`.

@@ -1,0 +1,209 @@
+"""Whole steps captured once as CUDA graphs and replayed for ever.
+
+Slots, positions, ring places and lengths are tensors on the device, so a graph is right for every
+frame of every stream: its window slides and nothing in it knows how old a stream is. There are
+graphs of a few sizes; what is fewer is filled up with rows of the null slot. All of them read the
+same static inputs and share their scratch memory, for they never run at once.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from model.infinitevl import InfiniteVL
+from model.preprocess import resize
+from model.state import NULL_SLOT, StatePool
+from stream.steps import Riders, Steps, Watched
+
+FRAMES = (1, 2, 3, 4, 6, 8)
+TOKENS = (1, 8, 32)
+RIDERS = (8, 32)
+TEXT = (16, 64)
+Replay = Callable[[], Tensor]
+
+
+class GraphedSteps(Steps):
+    """Replays steps on one grid; what does not fit a graph goes verb by verb.
+
+    Args:
+        max_streams, max_answers: how many slots may be watched, and asked, in one step.
+    """
+
+    takes_riders = True
+
+    def __init__(
+        self,
+        vlm: InfiniteVL,
+        pool: StatePool,
+        clock: Callable[[], float],
+        max_streams: int,
+        max_answers: int,
+    ) -> None:
+        super().__init__(vlm, pool, clock)
+        self._frame_sizes = up_to(FRAMES, max_streams)
+        self._token_sizes = up_to(TOKENS, max_answers)
+        self._rider_sizes = up_to(RIDERS, max_answers)
+        self._text_sizes = up_to((*TEXT, pool.max_append), pool.max_append)
+        self._memory = torch.cuda.graph_pool_handle()
+        self._grid: tuple[int, int] | None = None
+        self._vision: dict[int, Replay] = {}
+        self._decoder: dict[tuple[int, int], Replay] = {}
+        self._tokens: dict[int, Replay] = {}
+        self._text: dict[int, Replay] = {}
+
+        def numbers(count: int, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.zeros(count, device=vlm.device, dtype=dtype)
+
+        F, D = self._frame_sizes[-1], self._token_sizes[-1]
+        self._times_s, self._frame_slots = numbers(F, torch.float64), numbers(F)
+        self._ids, self._slots = numbers(D), numbers(D)
+        self._text_ids = numbers(pool.max_append)
+        self._text_slot, self._text_length = numbers(1), numbers(1) + 1
+        self._pixels = self._image_tokens = numbers(0)
+
+    def warm_up(self, grid: tuple[int, int]) -> None:
+        """Capture every step on this grid; nothing is compiled or captured afterwards."""
+        super().warm_up(grid)
+        vlm, config = self._vlm, self._vlm.config
+        rows, columns = grid
+        cell, F = config.vision.cell_size, self._frame_sizes[-1]
+        self._pixels = torch.zeros(
+            F, 3, rows * cell, columns * cell, device=vlm.device, dtype=torch.uint8
+        )
+        self._image_tokens = torch.zeros(
+            F, rows * columns, config.hidden_size, device=vlm.device, dtype=vlm.dtype
+        )
+        self._grid = grid
+        for F in self._frame_sizes:
+            self._vision[F] = self._capture(partial(self._see, F))
+            for D in (0, *self._rider_sizes):
+                self._decoder[F, D] = self._capture(partial(self._remember, F, D))
+        for D in self._token_sizes:
+            self._tokens[D] = self._capture(partial(self._decode, D))
+        for T in self._text_sizes:
+            self._text[T] = self._capture(partial(self._read, T))
+        self._pool.reset(NULL_SLOT)
+
+    def watch(
+        self,
+        pictures: Tensor,
+        times_s: Sequence[float],
+        slots: Sequence[int],
+        grid: tuple[int, int],
+        riders: Riders | None = None,
+    ) -> Watched:
+        """As `Steps.watch`; more pictures than the largest graph takes go in turns."""
+        most = self._frame_sizes[-1]
+        if grid != self._grid:
+            stages_s = super().watch(pictures, times_s, slots, grid).stages_s
+            rows = [] if riders is None else [[i] for i in riders.ids]
+            return Watched(stages_s, self.read(rows, riders.slots) if riders else None)
+        if len(slots) > most:
+            first = self.watch(pictures[:most], times_s[:most], slots[:most], grid, riders)
+            rest = self.watch(pictures[most:], times_s[most:], slots[most:], grid)
+            total = {k: v + rest.stages_s[k] for k, v in first.stages_s.items()}
+            return Watched(total, first.logits)
+        F = fitting(self._frame_sizes, len(slots))
+        count = len(riders.ids) if riders else 0
+        D = fitting((0, *self._rider_sizes), count)
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
+        events[0].record()
+        pixels = resize(pictures.pin_memory().to(self._vlm.device, non_blocking=True), *grid,
+                        self._vlm.config.vision)  # fmt: skip
+        self._pixels[: len(slots)].copy_(pixels)
+        _fill(self._times_s[:F], times_s, 0.0)
+        _fill(self._frame_slots[:F], slots, NULL_SLOT)
+        if riders:
+            _fill(self._ids[:D], riders.ids, 0)
+            _fill(self._slots[:D], riders.slots, NULL_SLOT)
+        events[1].record()
+        self._vision[F]()
+        events[2].record()
+        logits = self._decoder[F, D]()
+        events[3].record()
+        events[3].synchronize()
+        names = ("preprocess", "vision", "decoder")
+        stages_s = {
+            name: start.elapsed_time(end) / 1e3
+            for name, start, end in zip(names, events, events[1:], strict=False)
+        }
+        return Watched(stages_s, logits[:count] if riders else None)
+
+    def read(self, rows: Sequence[Sequence[int]], slots: Sequence[int]) -> Tensor:
+        """As `Steps.read`; single tokens together, longer rows one after the other."""
+        if max(map(len, rows)) == 1 and len(rows) <= self._token_sizes[-1] and self._tokens:
+            D = fitting(self._token_sizes, len(rows))
+            _fill(self._ids[:D], [row[0] for row in rows], 0)
+            _fill(self._slots[:D], slots, NULL_SLOT)
+            return self._tokens[D]()[: len(rows)]
+        if not self._text:
+            return super().read(rows, slots)
+        logits = []
+        for row, slot in zip(rows, slots, strict=True):
+            T = fitting(self._text_sizes, len(row))
+            _fill(self._text_ids[:T], row, 0)
+            _fill(self._text_slot, [slot], slot)
+            _fill(self._text_length, [len(row)], 1)
+            logits.append(self._text[T]().clone())
+        return torch.cat(logits)
+
+    def _see(self, F: int) -> Tensor:
+        image_tokens = self._vlm.encode_pixels(self._pixels[:F], self._grid_now())
+        return self._image_tokens[:F].copy_(image_tokens)
+
+    def _remember(self, F: int, D: int) -> Tensor:
+        frames = (self._image_tokens[:F], self._times_s[:F], self._frame_slots[:F])
+        if D == 0:
+            return self._vlm.append_image_tokens(
+                *frames, self._pool, self._grid_now(), wanted="none"
+            )
+        riders = (self._ids[:D], self._slots[:D])
+        return self._vlm.watch_and_decode(*frames, *riders, self._pool, self._grid_now())
+
+    def _decode(self, D: int) -> Tensor:
+        return self._vlm.decode(self._ids[:D], self._slots[:D], self._pool)
+
+    def _read(self, T: int) -> Tensor:
+        ids = self._text_ids[None, :T]
+        return self._vlm.append_text(ids, self._text_slot, self._pool, self._text_length)
+
+    def _grid_now(self) -> tuple[int, int]:
+        assert self._grid is not None
+        return self._grid
+
+    def _capture(self, run: Replay) -> Replay:
+        """Run on the null slot until all is compiled and allocated, then capture."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                run()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
+            result = run()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return result
+
+        return replay
+
+
+def up_to(sizes: Sequence[int], most: int) -> tuple[int, ...]:
+    """The sizes below `most`, and the first that holds it; the largest of all if none does."""
+    ordered = sorted(set(sizes))
+    return tuple(s for i, s in enumerate(ordered) if i == 0 or ordered[i - 1] < most)
+
+
+def fitting(sizes: Sequence[int], count: int) -> int:
+    """The smallest of ascending sizes that holds so many."""
+    return next(size for size in sizes if size >= count)
+
+
+def _fill(static: Tensor, values: Sequence[float], padding: float) -> None:
+    """Put numbers into a graph's input, and padding after them."""
+    padded = [*values, *[padding] * (len(static) - len(values))]
+    static.copy_(torch.tensor(padded, dtype=static.dtype).pin_memory(), non_blocking=True)

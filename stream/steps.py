@@ -1,0 +1,109 @@
+"""The model's verbs as the engine calls them: numbers from the host in, logits out.
+
+`Steps` calls the verbs one by one, anywhere; `stream.graphs.GraphedSteps` replays whole steps that
+were captured once.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from model.infinitevl import InfiniteVL
+from model.state import StatePool
+
+
+class Riders(NamedTuple):
+    """Tokens that may share a step with frames: the ids and the slots they are appended to."""
+
+    ids: list[int]
+    slots: list[int]
+
+
+class Watched(NamedTuple):
+    """What a step of frames gives: seconds by stage, and the riders' logits if there were any."""
+
+    stages_s: dict[str, float]
+    logits: Tensor | None
+
+
+class Steps:
+    """One verb after the other.
+
+    Attributes:
+        takes_riders: whether frames and tokens can share a step.
+    """
+
+    takes_riders = False
+
+    def __init__(self, vlm: InfiniteVL, pool: StatePool, clock: Callable[[], float]) -> None:
+        self._vlm = vlm
+        self._pool = pool
+        self._clock = clock
+
+    def warm_up(self, grid: tuple[int, int]) -> None:
+        """Before anything is due: every verb once, in a slot that is then made new again."""
+        slot = self._pool.num_slots
+        self._vlm.start_stream(slot, self._pool)
+        cell = self._vlm.config.vision.cell_size
+        picture = torch.zeros(1, grid[0] * cell, grid[1] * cell, 3, dtype=torch.uint8)
+        self.watch(picture, [0.0], [slot], grid)
+        for length in (min(8, self._pool.max_append), 1):
+            self.read([[0] * length], [slot])
+        self._pool.reset(slot)
+
+    def watch(
+        self,
+        pictures: Tensor,
+        times_s: Sequence[float],
+        slots: Sequence[int],
+        grid: tuple[int, int],
+        riders: Riders | None = None,
+    ) -> Watched:
+        """Let each stream see one picture.
+
+        Args:
+            pictures: [B, height, width, 3] uint8 RGB on the CPU.
+            times_s: B numbers, seconds since each stream's first frame.
+            slots: B numbers, all different.
+            grid: rows and columns of image tokens.
+            riders: only where `takes_riders`.
+        """
+        assert riders is None
+        device, last_s = self._vlm.device, self._clock()
+        stages_s: dict[str, float] = {}
+
+        def mark(stage: str) -> None:
+            nonlocal last_s
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            now_s = self._clock()
+            stages_s[stage], last_s = now_s - last_s, now_s
+
+        self._vlm.append_frames(
+            pictures.to(device),
+            torch.tensor(times_s, dtype=torch.float64, device=device),
+            torch.tensor(slots, device=device),
+            self._pool,
+            grid,
+            mark,
+        )
+        return Watched(stages_s, None)
+
+    def read(self, rows: Sequence[Sequence[int]], slots: Sequence[int]) -> Tensor:
+        """Append a row of ids, at least one, to each slot: logits [B, vocabulary] fp32.
+
+        Raises:
+            ContextFullError: nothing is changed.
+        """
+        device = self._vlm.device
+        lengths = [len(row) for row in rows]
+        longest = max(lengths)
+        ids = torch.tensor([[*row] + [0] * (longest - len(row)) for row in rows])
+        return self._vlm.append_text(
+            ids.to(device),
+            torch.tensor(slots, device=device),
+            self._pool,
+            None if longest == 1 else torch.tensor(lengths).to(device),
+        )

@@ -1,0 +1,129 @@
+"""On a CUDA device: replayed graphs do what the verbs do, for ever."""
+
+import time
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.checkpoint import load_model
+from model.infinitevl import InfiniteVL
+from model.state import StatePool
+from stream.graphs import GraphedSteps, fitting, up_to
+from stream.steps import Riders, Steps
+from tests.closeness import relative_error
+
+GRID = (6, 10)
+GRAPHED, EAGER = 1, 2
+
+
+@pytest.fixture(autouse=True)
+def _inference() -> None:
+    torch.set_grad_enabled(False)
+
+
+def tiny() -> tuple[InfiniteVL, StatePool, Steps, GraphedSteps]:
+    """A small model on the GPU, a pool, and both kinds of steps on it."""
+    vlm = load_model("random:tiny", "cuda", torch.bfloat16).vlm
+    pool = vlm.new_pool(40, max_append=60)
+    graphed = GraphedSteps(vlm, pool, time.monotonic, 8, 32)
+    graphed.warm_up(GRID)
+    return vlm, pool, Steps(vlm, pool, time.monotonic), graphed
+
+
+def pictures(count: int) -> Tensor:
+    return torch.randint(0, 256, (count, 168, 280, 3), dtype=torch.uint8)
+
+
+def slot_state(pool: StatePool, slot: int) -> list[Tensor]:
+    return [tensor[slot].clone() for tensor in pool.tensors()]
+
+
+@pytest.mark.gpu
+def test_replays_equal_the_verbs_after_a_hundred_windows() -> None:
+    """Bit by bit at the first frame, over the first wrap, and when the ring has long been round."""
+    vlm, pool, eager, graphed = tiny()
+    for slot in (GRAPHED, EAGER):
+        vlm.start_stream(slot, pool)
+    frames = 100 * vlm.config.sliding_window // (GRID[0] * GRID[1])
+    for i, picture in enumerate(pictures(16).repeat(-(-frames // 16), 1, 1, 1)):
+        graphed.watch(picture[None], [i / 25], [GRAPHED], GRID)
+        eager.watch(picture[None], [i / 25], [EAGER], GRID)
+        if i in (0, 9, 20) or i % 200 == 0:
+            for a, b in zip(slot_state(pool, GRAPHED), slot_state(pool, EAGER), strict=True):
+                assert torch.equal(a, b), i
+    assert int(pool.num_tokens[GRAPHED]) > 100 * vlm.config.sliding_window
+
+
+@pytest.mark.gpu
+def test_streams_that_share_a_replay_remember_what_they_would_alone() -> None:
+    """Eight in one step, with tokens riding along, within bf16 of one at a time."""
+    vlm, pool, _, graphed = tiny()
+    shown = [pictures(20) for _ in range(4)]
+    for slot in range(1, 9):
+        vlm.start_stream(slot, pool)
+    vlm.start_stream(20, pool)
+    for i in range(20):
+        riders = Riders([5], [20]) if i > 10 else None
+        four = torch.stack([video[i] for video in shown])
+        graphed.watch(four, [i / 25] * 4, [1, 2, 3, 4], GRID, riders)
+        for n, video in enumerate(shown):
+            graphed.watch(video[i][None], [i / 25], [5 + n], GRID)
+    for n in range(4):
+        for a, b in zip(slot_state(pool, 1 + n), slot_state(pool, 5 + n), strict=True):
+            assert relative_error(a, b) < 5e-3
+
+
+@pytest.mark.gpu
+def test_an_answer_leaves_its_stream_bitwise_unchanged() -> None:
+    """Questions of every graph's length, read and answered on forks."""
+    vlm, pool, _, graphed = tiny()
+    vlm.start_stream(1, pool)
+    for i, picture in enumerate(pictures(12)):
+        graphed.watch(picture[None], [i / 25], [1], GRID)
+    before = slot_state(pool, 1)
+    for length in (1, 3, 17, 60):
+        pool.copy(1, 9)
+        logits = graphed.read([[7] * length], [9])
+        assert logits.isfinite().all()
+        graphed.read([[3]], [9])
+    assert all(map(torch.equal, before, slot_state(pool, 1)))
+
+
+@pytest.mark.gpu
+def test_a_question_read_by_a_graph_is_the_one_the_verbs_read() -> None:
+    """Padding to a graph's length changes no logits beyond rounding."""
+    vlm, pool, eager, graphed = tiny()
+    vlm.start_stream(1, pool)
+    for i, picture in enumerate(pictures(12)):
+        graphed.watch(picture[None], [i / 25], [1], GRID)
+    for length in (1, 3, 16, 17, 60):
+        for slot in (9, 10):
+            pool.copy(1, slot)
+        row = [list(range(1, 1 + length))]
+        expected, got = eager.read(row, [9]), graphed.read(row, [10])
+        assert relative_error(expected, got) < 5e-3, length
+        follow = eager.read([[4]], [9]), graphed.read([[4]], [10])
+        assert relative_error(*follow) < 5e-3, length
+
+
+@pytest.mark.gpu
+def test_memory_does_not_grow() -> None:
+    """Not one byte is allocated between the first frames and the last."""
+    vlm, pool, _, graphed = tiny()
+    vlm.start_stream(1, pool)
+    shown = pictures(1)
+    bytes_at = {}
+    for i in range(300):
+        graphed.watch(shown, [i / 25], [1], GRID)
+        torch.cuda.synchronize()
+        bytes_at[i] = torch.cuda.memory_allocated()
+    assert bytes_at[10] == bytes_at[299]
+
+
+def test_sizes_of_graphs() -> None:
+    """As many as are needed, and the smallest that fits."""
+    assert up_to((1, 2, 4, 8), 3) == (1, 2, 4)
+    assert up_to((1, 2, 4, 8), 1) == (1,)
+    assert up_to((8, 32), 40) == (8, 32)
+    assert fitting((1, 2, 4), 3) == 4
