@@ -134,9 +134,8 @@ class Answers:
 
     def _prompt(self, question: Question) -> list[int]:
         """The question after as much of its dialogue as leaves half the window to frames."""
-        turns = question.turns
-        if turns is None:
-            turns = self._dialogues.turns(question.stream, question.asker)
+        kept = self._dialogues.turns(question.stream, question.asker)
+        turns = kept if question.turns is None else list(question.turns)
         limit = self._vlm.config.sliding_window // 2
         while True:
             ids = self._tokenizer.question_prompt(question.text, turns)

@@ -282,4 +282,4 @@ def test_without_tokens_only_names_of_this_machine_are_answered(
 def test_a_tab_may_stand_between_a_token_and_its_scopes(tmp_path: Any) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"{TOKEN}\tingest\n")
-    assert read_tokens(file).scopes(f"Bearer {TOKEN}") == {"ingest"}
+    assert read_tokens(file).caller(f"Bearer {TOKEN}").scopes == {"ingest"}
