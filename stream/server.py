@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import parse_qs
 
 from websockets.asyncio.server import ServerConnection, serve
@@ -198,24 +199,39 @@ class Server:
             await socket.close(_TRY_AGAIN_LATER, "read faster")
 
 
-class ServerThread:
-    """A server on a thread and an event loop of its own."""
+class Serves(Protocol):
+    """What a ServerThread runs; `run` may raise OSError before it has started."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    @property
+    def url(self) -> str: ...
+
+    async def run(self, stopped: asyncio.Event, started: Callable[[], None]) -> None: ...
+
+
+class ServerThread:
+    """Servers on one thread and event loop of their own, so that they may share what is theirs."""
+
+    def __init__(self, *servers: Serves) -> None:
+        self._servers = servers
+        self._not_started = len(servers)
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
         self._started = threading.Event()
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
 
+    @property
+    def urls(self) -> list[str]:
+        """Where clients find each server, once started."""
+        return [server.url for server in self._servers]
+
     def start(self) -> str:
-        """Begin to listen; returns the address for clients. Raises OSError if it cannot be had."""
+        """Begin to listen; returns the first server's address. Raises OSError if one has none."""
         self._thread.start()
         self._started.wait()
         if self._error is not None:
             raise self._error
-        return self._server.url
+        return self.urls[0]
 
     def stop(self, timeout_s: float = DRAIN_S + 5.0) -> None:
         """See open questions to their end and close; idempotent."""
@@ -226,7 +242,7 @@ class ServerThread:
 
     def _run(self) -> None:
         try:
-            self._loop.run_until_complete(self._server.run(self._stopped, self._started.set))
+            self._loop.run_until_complete(self._serve())
         except UnicodeError:
             self._error = OSError(errno.EINVAL, "no host can be called so")
         except OSError as error:
@@ -234,6 +250,22 @@ class ServerThread:
         finally:
             self._started.set()
             self._loop.close()
+
+    async def _serve(self) -> None:
+        """Run all of them; the first that fails ends the others."""
+        runs = [server.run(self._stopped, self._one_started) for server in self._servers]
+        running = [asyncio.create_task(run) for run in runs]
+        try:
+            await asyncio.gather(*running)
+        finally:
+            for one in running:
+                one.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _one_started(self) -> None:
+        self._not_started -= 1
+        if not self._not_started:
+            self._started.set()
 
 
 def _ticket(path: str) -> str | None:
