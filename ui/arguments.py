@@ -103,6 +103,7 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
 def _add_serving(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--serve", type=_address, metavar="HOST:PORT", help="serve websocket clients there")
+    add("--http", type=_address, metavar="HOST:PORT", help="serve clients of OpenAI's API there")
     add("--token-file", type=Path, metavar="FILE", help="who may come in: TOKEN [SCOPE,...] a line")
     add(
         "--origin",
