@@ -20,6 +20,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import nullcontext
 
 import torch
 
@@ -46,6 +47,7 @@ from stream.server import Address, Server, ServerThread, Serves
 from stream.version import VERSION
 from ui.addressed import AddressedQuestion, parse_addressed
 from ui.arguments import parse_args
+from ui.json_log import json_log, log_event
 from ui.stream_specs import ONLY_STREAM, StreamSpec, stream_specs
 from ui.terminal import Terminal
 
@@ -67,6 +69,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run until the streams end; 0 if they ended well, 1 if one failed, 2 for bad input."""
     args = parse_args(argv)
     torch.set_num_threads(args.threads or default_threads())
+    with json_log(sys.argv[1:] if argv is None else argv) if args.log_json else nullcontext():
+        return watch(args)
+
+
+def watch(args: argparse.Namespace) -> int:
+    """What `main` does, once it is known what to do."""
     try:
         streams, terminal, engine, server = put_together(args)
     except REFUSALS as error:
@@ -116,6 +124,8 @@ def put_together(
             if isinstance(source, PushedSource)
         }
         server = _server(args, streams, engine, model, Ingest(pushed))
+    if args.log_json:
+        streams.subscribe(log_event)
     for question in questions:
         ask(question)
     return streams, terminal, engine, server

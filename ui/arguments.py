@@ -38,6 +38,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     _add_answering(parser)
     _add_serving(parser)
     parser.add_argument("--json", action="store_true", help="one event a line, as JSON")
+    parser.add_argument("--log-json", action="store_true", help="the log on stderr as JSON lines")
     return parser.parse_args(argv)
 
 
