@@ -192,7 +192,7 @@ class Server:
                 message = await outbox.pop()
                 try:
                     async with asyncio.timeout(SLOW_S):
-                        await socket.send(message.to_json())
+                        await socket.send(message)
                 except TimeoutError:
                     break
             self._metrics.slow_consumer_closed()
