@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from sources.frame import SourceInfo, VideoSource
+from sources.frame import SourceInfo, VideoFrame, VideoSource
 from stream.answers import unstarted
 from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
 from stream.dialogues import MAX_TURNS, Turn
@@ -197,6 +197,13 @@ class StreamSession:
         """What the monitor has counted so far."""
         with self._changed:
             return self._monitor.report()
+
+    def snapshot(self) -> VideoFrame | None:
+        """The newest frame that got its place in the schedule, None before the first.
+
+        It is the frame itself, not a copy: its picture must not be written to.
+        """
+        return self._reader.newest
 
     @property
     def open_questions(self) -> int:
