@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from stream.app import make_app
 from stream.asking import Asking
@@ -25,6 +25,7 @@ from stream.registry import StreamRegistry
 from stream.server import Address, Server, ServerThread
 from stream.session import StreamConfig
 from tests.stream_helpers import FRAME_TOKENS, PATIENCE_S, loaded, running, scripted
+from tests.test_stream_server import run
 
 TOKEN = "correct-horse-battery-staple"
 MINE, EVIL = "https://mine.example", "https://evil.example"
@@ -82,21 +83,20 @@ def test_a_page_gets_in_by_a_ticket_that_was_got_for_it(
             given: str = json.load(answer)["ticket"]
             return given
 
-    def visit(ticket: str, origin: str) -> str:
-        with connect(
+    async def visit(ticket: str, origin: str) -> None:
+        async with connect(
             f"{url}?ticket={ticket}",
             subprotocols=["ivl.v1"],  # type: ignore[list-item]
             origin=origin,  # type: ignore[arg-type]
             ssl=trusting,
         ) as socket:
-            kind: str = json.loads(socket.recv(PATIENCE_S))["type"]
-            return kind
+            assert json.loads(await socket.recv())["type"] == "session.created"
 
     used = ticket()
-    assert visit(used, MINE) == "session.created"
+    run(visit(used, MINE))
     for given, origin, status in ((used, MINE, 401), (ticket(), EVIL, 403)):
         with pytest.raises(InvalidStatus) as refused:
-            visit(given, origin)
+            run(visit(given, origin))
         assert refused.value.response.status_code == status
 
 
