@@ -12,21 +12,32 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from stream.asking import Asking
 from stream.doors import Doors
-from stream.server import DRAIN_S, MAX_SOCKETS, SLOW_S, TICK_S, Address
+from stream.server import (
+    DRAIN_S,
+    MAX_SOCKETS,
+    MESSAGE_BURST,
+    MESSAGES_S,
+    SLOW_S,
+    TICK_S,
+    Address,
+)
+from stream.token_bucket import TokenBucket
 
 _HEADER_BYTES = 1 << 14
 # How long a connection may be without a whole request.
 IDLE_S = 5
 
 
-class Impatient(H11Protocol):
-    """Lets go also of who begins no request, or does not come to its body, as of one that idles.
+class Guarded(H11Protocol):
+    """A connection that neither holds up others nor takes up their room, whoever it is.
 
-    Otherwise whoever can connect, with a token or without, could take up all the room there is.
+    It is let go if it begins no request or does not come to its body, as is one that idles; and
+    one that asks and asks is answered more slowly.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._bucket = TokenBucket(MESSAGES_S, MESSAGE_BURST, self.loop.time())
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
@@ -35,6 +46,12 @@ class Impatient(H11Protocol):
         # Unlike what it stands in for, this lets the time run on until a request is whole.
         self.conn.receive_data(data)
         self.handle_events()
+
+    def on_response_complete(self) -> None:
+        self._bucket.take()
+        # Its next request is read then.
+        wait_s = self._bucket.wait_s(self.loop.time())
+        self.loop.call_later(wait_s, super().on_response_complete)
 
 
 class HttpServer:
@@ -92,7 +109,7 @@ class HttpServer:
 
         return uvicorn.Config(
             self._app,
-            http=Impatient,
+            http=Guarded,
             ws="none",
             log_config=None,
             access_log=False,

@@ -277,3 +277,23 @@ def test_who_never_comes_to_the_point_is_let_go(
         idle.sendall(sent)
         assert fetch(own, "/v1/models")[0] == 503
         wait_until(lambda: fetch(own, "/v1/models")[0] == 200)
+
+
+def test_who_asks_and_asks_is_answered_more_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the same connection; others are answered meanwhile."""
+    monkeypatch.setattr(http_server, "MESSAGES_S", 1e-3)
+    monkeypatch.setattr(http_server, "MESSAGE_BURST", 5)
+    with serving_http() as own, socket.socket() as flood:
+        host, _, port = own.url.removeprefix("http://").removesuffix("/v1").partition(":")
+        flood.connect((host, int(port)))
+        flood.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
+        flood.settimeout(PATIENCE_S)
+        answers = b""
+        while answers.count(b"alive") < 5:
+            answers += flood.recv(10_000)
+        for _ in range(20):
+            assert fetch(own, "/v1/models")[0] == 200
+        flood.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            flood.recv(10_000)
+        assert answers.count(b"alive") == 5
