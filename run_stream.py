@@ -5,6 +5,7 @@
     python run_stream.py --source clip.mp4 --ask "5s: What just happened?"
     python run_stream.py --stream door=rtsp://camera/live --stream yard=1   # several at once
     python run_stream.py --source 0 --serve 127.0.0.1:8765             # for websocket clients
+    python run_stream.py --source 0 --http 127.0.0.1:8766              # for clients of OpenAI's API
 
 This file only puts things together: sources, a model, an engine on a thread of its own, a
 session a stream that joins them, and a terminal to show it.
@@ -19,6 +20,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import nullcontext
 
 import torch
 
@@ -29,18 +31,23 @@ from sources.errors import SourceError
 from sources.frame import VideoSource
 from sources.open import open_source
 from sources.pushed import PushedSource
+from stream.app import make_app
+from stream.asking import Asking
 from stream.doors import Doors, read_tokens, server_tls
 from stream.engine import Engine, EngineConfig
+from stream.http_server import HttpServer
 from stream.hub import About, Hub
 from stream.ingest import Ingest
 from stream.metrics import BuildInfo, Metrics
+from stream.pages import Pages
 from stream.protocol_session import SessionLimits
 from stream.question import QuestionRefusedError, SamplingParams
 from stream.registry import StreamRegistry, UnknownStreamError
-from stream.server import Address, Server, ServerThread
+from stream.server import Address, Server, ServerThread, Serves
 from stream.version import VERSION
 from ui.addressed import AddressedQuestion, parse_addressed
 from ui.arguments import parse_args
+from ui.json_log import json_log, log_event
 from ui.stream_specs import ONLY_STREAM, StreamSpec, stream_specs
 from ui.terminal import Terminal
 
@@ -62,6 +69,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run until the streams end; 0 if they ended well, 1 if one failed, 2 for bad input."""
     args = parse_args(argv)
     torch.set_num_threads(args.threads or default_threads())
+    with json_log(sys.argv[1:] if argv is None else argv) if args.log_json else nullcontext():
+        return watch(args)
+
+
+def watch(args: argparse.Namespace) -> int:
+    """What `main` does, once it is known what to do."""
     try:
         streams, terminal, engine, server = put_together(args)
     except REFUSALS as error:
@@ -104,13 +117,15 @@ def put_together(
         ask=lambda line: ask(parse_addressed(line, streams.names)),
     )
     server = None
-    if args.serve is not None:
+    if args.serve is not None or args.http is not None:
         pushed = {
             spec.config.name: source
             for spec, source in zip(specs, sources, strict=True)
             if isinstance(source, PushedSource)
         }
         server = _server(args, streams, engine, model, Ingest(pushed))
+    if args.log_json:
+        streams.subscribe(log_event)
     for question in questions:
         ask(question)
     return streams, terminal, engine, server
@@ -131,7 +146,9 @@ def run(
     streams.start_all()
     try:
         if server is not None:
-            terminal.serving(server.start())
+            server.start()
+            for url in server.urls:
+                terminal.serving(url)
         terminal.run(stopped)
         if server is not None:
             stopped.wait()
@@ -156,16 +173,24 @@ def _server(
     model: LoadedModel,
     ingest: Ingest,
 ) -> ServerThread:
-    """The server of `--serve`, not yet started."""
-    host, port = args.serve
+    """The servers of `--serve` and `--http`, not yet started."""
     doors = read_tokens(args.token_file) if args.token_file else Doors()
     metrics = Metrics(BuildInfo(VERSION, torch.__version__, model.name))
     for name in streams.names:
         metrics.watch(name, streams.get(name), lambda: engine.pool.slot_bytes)
-    hub = Hub(streams, About(VERSION, model.name, model.trained), SessionLimits())
-    tls = server_tls(args.tls_cert, args.tls_key)
-    address = Address(host, port, tuple(args.origin), tls)
-    return ServerThread(Server(hub, streams, metrics, doors, address, ingest))
+    origins, tls = tuple(args.origin), server_tls(args.tls_cert, args.tls_key)
+    servers: list[Serves] = []
+    if args.serve is not None:
+        host, port = args.serve
+        hub = Hub(streams, About(VERSION, model.name, model.trained), SessionLimits())
+        address = Address(host, port, origins, tls)
+        servers.append(Server(hub, streams, metrics, doors, address, ingest))
+    if args.http is not None:
+        host, port = args.http
+        asking = Asking(streams)
+        app = make_app(streams, asking, Pages(streams, metrics), doors, model.name, origins)
+        servers.append(HttpServer(app, asking, doors, Address(host, port, origins, tls)))
+    return ServerThread(*servers)
 
 
 def default_threads() -> int:

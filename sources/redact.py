@@ -9,7 +9,8 @@ import re
 _SCHEME = re.compile(r"([^:/?#@]*://+|[A-Za-z][A-Za-z0-9+.-]+:/*)(.*)", re.DOTALL)
 _HOST = re.compile(r"([^@:\[\]]*|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 _SECRET_VALUE = re.compile(
-    r"([?&;#][^=&;#]*(?:token|key|auth|passw|pwd|secret|sig|cred)[^=&;#]*=)[^&;#]*", re.IGNORECASE
+    r"([?&;#][^=&;#]*(?:token|ticket|key|auth|passw|pwd|secret|sig|cred)[^=&;#]*=)[^&;#]*",
+    re.IGNORECASE,
 )
 
 

@@ -37,7 +37,7 @@ class Answer:
     """A question that has its slot.
 
     Attributes:
-        prompt: ids not yet appended to the slot.
+        prompt: ids not yet appended to the slot, of num_prompt_tokens in all.
         next_id: the token to append next; None while the prompt is being read.
     """
 
@@ -45,6 +45,7 @@ class Answer:
     view: StreamView
     slot: int
     prompt: list[int]
+    num_prompt_tokens: int
     detokenizer: IncrementalDetokenizer
     generator: torch.Generator
     started_s: float
@@ -126,11 +127,13 @@ class Answers:
             self._waiting.remove(question)
             slot = self._free_slots.pop()
             self._pool.copy(view.slot, slot)
+            prompt = self._prompt(question)
             answer = Answer(
                 question=question,
                 view=view,
                 slot=slot,
-                prompt=self._prompt(question),
+                prompt=prompt,
+                num_prompt_tokens=len(prompt),
                 detokenizer=self._tokenizer.detokenizer(),
                 generator=torch.Generator().manual_seed(question.sampling.seed),
                 started_s=self._clock(),
@@ -139,7 +142,8 @@ class Answers:
 
     def _prompt(self, question: Question) -> list[int]:
         """The question after as much of its dialogue as leaves half the window to frames."""
-        turns = self._dialogues.turns(question.stream, question.asker)
+        kept = self._dialogues.turns(question.stream, question.asker)
+        turns = kept if question.turns is None else list(question.turns)
         limit = self._vlm.config.sliding_window // 2
         while True:
             ids = self._tokenizer.question_prompt(question.text, turns)
@@ -228,7 +232,8 @@ class Answers:
         self._under_way.remove(answer)
         self._free_slots.append(answer.slot)
         question, view, text = answer.question, answer.view, "".join(answer.deltas)
-        if text and status in (AnswerStatus.COMPLETED, AnswerStatus.INCOMPLETE):
+        ended_well = status in (AnswerStatus.COMPLETED, AnswerStatus.INCOMPLETE)
+        if text and ended_well and question.turns is None:
             self._dialogues.add(question.stream, question.asker, question.text, text)
         self._publish(
             replace(
@@ -241,6 +246,7 @@ class Answers:
                 queue_s=answer.started_s - question.asked_s,
                 time_to_first_token_s=answer.time_to_first_token_s,
                 num_tokens=answer.num_tokens,
+                num_prompt_tokens=answer.num_prompt_tokens,
             )
         )
 

@@ -1,4 +1,4 @@
-"""Who may come in: tokens with scopes, and the addresses that may be listened on without any.
+"""Who may come in: tokens with scopes, tickets, and what may be listened on without any.
 
 A file of tokens has one a line, `TOKEN [SCOPE,...]`; scopes are query, ingest and admin, and query
 is what a token has that names none. Blank lines and those that begin with # do not count.
@@ -7,10 +7,12 @@ is what a token has that names none. Blank lines and those that begin with # do 
 import hmac
 import ipaddress
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from stream.tickets import Caller, Tickets
 
 SCOPES = ("query", "ingest", "admin")
 _SHORTEST_TOKEN = 16
@@ -20,23 +22,55 @@ class DoorsError(ValueError):
     """Doors that would not be locked as they should; one sentence says why."""
 
 
+class ShutOutError(Exception):
+    """Someone who may not come in; `status` is HTTP's 401 or 403, and one sentence says why."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Tokens with their scopes; without any, all may do everything."""
+    """Tokens with their scopes, and tickets for them; without tokens, all may do everything."""
 
     tokens: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
+    tickets: Tickets = field(default_factory=Tickets, repr=False, compare=False)
 
-    def scopes(self, authorization: str | None) -> frozenset[str]:
-        """What the value of an Authorization header allows; nothing if no token is right."""
+    def let_in(
+        self,
+        scope: str | None,
+        hosts: Sequence[str],
+        authorizations: Sequence[str],
+        ticket: str | None = None,
+    ) -> Caller:
+        """Who asks to do what `scope` allows, None for anything at all; raises ShutOutError.
+
+        Args:
+            hosts, authorizations: the values of all headers Host and Authorization.
+            ticket: stands in for a token; it is used up.
+        """
+        if len(hosts) > 1 or not self.believes(hosts[0] if hosts else None):
+            raise ShutOutError(403, "without tokens this is only for this machine, by its own name")
+        if ticket is not None and self.tokens:
+            caller = self.tickets.take(ticket)
+        else:
+            caller = self.caller(authorizations[0] if len(authorizations) == 1 else None)
+        if not caller.scopes or (scope is not None and scope not in caller.scopes):
+            raise ShutOutError(401, "give Authorization: Bearer TOKEN")
+        return caller
+
+    def caller(self, authorization: str | None) -> Caller:
+        """Whose value of an Authorization header this is; they may do nothing if it is wrong."""
         if not self.tokens:
-            return frozenset(SCOPES)
+            return Caller(0, frozenset(SCOPES))
         scheme, _, given = (authorization or "").partition(" ")
-        found: frozenset[str] = frozenset()
+        found = Caller()
         # All are compared, each in constant time: how long it takes tells nothing of a token.
-        for token, scopes in self.tokens.items():
+        for number, (token, scopes) in enumerate(self.tokens.items(), 1):
             same = hmac.compare_digest(token.encode(), given.strip().encode())
             if same and scheme.lower() == "bearer":
-                found = scopes
+                found = Caller(number, scopes)
         return found
 
     def believes(self, host: str | None) -> bool:

@@ -111,6 +111,7 @@ class AnswerDone:
         num_frames: how many frames the stream had seen by then.
         frame_age_s: age of that newest frame when the stream was forked for the question.
         queue_s: from asking to forking. time_to_first_token_s, total_s: from asking.
+        num_tokens: of the answer. num_prompt_tokens: of the question and what was said before.
     """
 
     stream: str
@@ -128,6 +129,7 @@ class AnswerDone:
     time_to_first_token_s: float | None
     total_s: float
     num_tokens: int
+    num_prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,7 @@ class Outbox:
 
     def __init__(self, max_messages: int = 256, max_bytes: int = 1 << 20) -> None:
         self._max_messages, self._max_bytes = max_messages, max_bytes
-        self._waiting: dict[Hashable, ServerMessage] = {}
-        self._sizes: dict[Hashable, int] = {}
+        self._waiting: dict[Hashable, tuple[ServerMessage, str]] = {}
         self._num_bytes = 0
         self._serial = 0
         self._filled = asyncio.Event()
@@ -36,7 +35,7 @@ class Outbox:
                 key = ("state", stream)
             case AnswerDeltaMessage(id=id):
                 key = ("delta", id)
-                before = self._waiting.get(key)
+                before, _ = self._waiting.get(key, (None, ""))
                 if isinstance(before, AnswerDeltaMessage):
                     joined = before.delta + message.delta
                     message = before.model_copy(update={"delta": joined})
@@ -50,21 +49,23 @@ class Outbox:
             self.overflowed |= self._is_full()
         self._filled.set()
 
-    async def pop(self) -> ServerMessage:
-        """Wait for a message, and take it."""
+    async def pop(self) -> str:
+        """Wait for a message, and take it, as JSON."""
         while not self._waiting:
             self._filled.clear()
             await self._filled.wait()
         return self._take(next(iter(self._waiting)))
 
     def _put(self, key: Hashable, message: ServerMessage) -> None:
-        size = len(message.to_json())
-        self._num_bytes += size - self._sizes.get(key, 0)
-        self._waiting[key], self._sizes[key] = message, size
+        _, before = self._waiting.get(key, (None, ""))
+        text = message.to_json()
+        self._num_bytes += len(text) - len(before)
+        self._waiting[key] = message, text
 
-    def _take(self, key: Hashable) -> ServerMessage:
-        self._num_bytes -= self._sizes.pop(key)
-        return self._waiting.pop(key)
+    def _take(self, key: Hashable) -> str:
+        _, text = self._waiting.pop(key)
+        self._num_bytes -= len(text)
+        return text
 
     def _is_full(self) -> bool:
         return len(self._waiting) > self._max_messages or self._num_bytes > self._max_bytes

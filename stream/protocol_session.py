@@ -113,7 +113,7 @@ class ProtocolSession:
     def receive(self, data: str | bytes, now_s: float) -> list[Effect]:
         """Take one message of the client's."""
         if isinstance(data, bytes):
-            return [_refuse("bad_request", "Messages are text frames of JSON.")]
+            return [Send(refusal("bad_request", "Messages are text frames of JSON."))]
         try:
             message = CLIENT_MESSAGES.validate_json(data)
         except ValidationError as error:
@@ -143,7 +143,7 @@ class ProtocolSession:
         """An Ask was refused: too many questions of all clients are open, or as `code` says."""
         del self._memory.open[id]
         retry_after_s = 1.0 if code == "queue_full" else None
-        return [_refuse(code, why, id=id, retry_after_s=retry_after_s)]
+        return [Send(refusal(code, why, id=id, retry_after_s=retry_after_s))]
 
     def happened(self, event: Event) -> list[Effect]:
         """Something happened on a stream; what concerns others is passed over."""
@@ -187,9 +187,8 @@ class ProtocolSession:
     def adopt(self, lost: "ProtocolSession | None", after: int) -> list[Effect]:
         """Take up a lost session, and say again which answers ended with a number above `after`."""
         if lost is None:
-            return [
-                _refuse("not_found", "There is no session to resume; ask anew.", "resume_token")
-            ]
+            why = "There is no session to resume; ask anew."
+            return [Send(refusal("not_found", why, "resume_token"))]
         # The token stays that of the memory: a client that never hears of this has no other.
         self._memory, self.token = lost._memory, lost.token
         missed: list[Effect] = [Send(done) for done in self._memory.kept if done.number > after]
@@ -198,26 +197,25 @@ class ProtocolSession:
     def _create(self, message: QueryCreate, now_s: float) -> list[Effect]:
         memory, id = self._memory, message.id
         if id in memory.open or id in memory.ended:
-            return [
-                _refuse("duplicate_id", "This id was used before; choose another.", "id", id=id)
-            ]
+            why = "This id was used before; choose another."
+            return [Send(refusal("duplicate_id", why, "id", id=id))]
         if self._draining:
-            return [_refuse("draining", "The server is about to end.", id=id)]
+            return [Send(refusal("draining", "The server is about to end.", id=id))]
         stream = self._stream(message.stream)
         if stream is None:
-            return [_refuse("not_found", self._no_such(message.stream), "stream", id=id)]
+            return [Send(refusal("not_found", self._no_such(message.stream), "stream", id=id))]
         try:
             text = check_question(message.text)
         except QuestionRefusedError as error:
             code: ErrorCode = "bad_request"
             if len(message.text.strip()) > MAX_QUESTION_CHARS:
                 code = "too_large"
-            return [_refuse(code, sentence(str(error)), "text", id=id)]
+            return [Send(refusal(code, sentence(str(error)), "text", id=id))]
         if len(memory.open) >= self._limits.open_queries:
             why = f"{self._limits.open_queries} of your questions are open; wait for an answer."
-            return [_refuse("queue_full", why, id=id, retry_after_s=1.0)]
+            return [Send(refusal("queue_full", why, id=id, retry_after_s=1.0))]
         if wait_s := self._bucket.wait_s(now_s):
-            return [_refuse("rate_limited", "You ask too fast.", id=id, retry_after_s=wait_s)]
+            return [Send(refusal("rate_limited", "You ask too fast.", id=id, retry_after_s=wait_s))]
         self._bucket.take()
         memory.open[id] = _Query(stream)
         deadline_s = None if message.deadline_ms is None else message.deadline_ms / 1e3
@@ -228,12 +226,12 @@ class ProtocolSession:
         if query is not None and query.question_id is not None:
             return [Cancel(query.stream, query.question_id)]
         if id in self._memory.ended:
-            return [_refuse("already_done", "This question has ended.", "id", id=id)]
-        return [_refuse("not_found", "There is no question with this id.", "id", id=id)]
+            return [Send(refusal("already_done", "This question has ended.", "id", id=id))]
+        return [Send(refusal("not_found", "There is no question with this id.", "id", id=id))]
 
     def _subscribe(self, message: StreamSubscribe, now_s: float) -> list[Effect]:
         if message.stream not in self._streams.names():
-            return [_refuse("not_found", self._no_such(message.stream), "stream")]
+            return [Send(refusal("not_found", self._no_such(message.stream), "stream"))]
         every_s = message.stats_interval_ms / 1e3 if "stats" in message.channels else None
         wants_state = "state" in message.channels
         self._subscriptions[message.stream] = _Subscription(wants_state, every_s, now_s)
@@ -245,12 +243,12 @@ class ProtocolSession:
         if message.default_stream is not None:
             if message.default_stream not in self._streams.names():
                 why = self._no_such(message.default_stream)
-                return [_refuse("not_found", why, "default_stream")]
+                return [Send(refusal("not_found", why, "default_stream"))]
             memory.default_stream = message.default_stream
         if message.resume_token is None:
             return [self._updated(resumed=False)]
         if memory.open or memory.ended:
-            return [_refuse("bad_request", "Resume before you ask anything.", "resume_token")]
+            return [Send(refusal("bad_request", "Resume before you ask anything.", "resume_token"))]
         return [Resume(message.resume_token, message.after)]
 
     def _updated(self, *, resumed: bool) -> Send:
@@ -304,14 +302,3 @@ class ProtocolSession:
             if (query.stream, query.question_id) == (event.stream, event.question_id):
                 return id
         return None
-
-
-def _refuse(
-    code: ErrorCode,
-    message: str,
-    param: str | None = None,
-    *,
-    id: str | None = None,
-    retry_after_s: float | None = None,
-) -> Send:
-    return Send(refusal(code, message, param, id=id, retry_after_s=retry_after_s))

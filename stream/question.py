@@ -4,6 +4,8 @@ import math
 import re
 from dataclasses import dataclass, field
 
+from stream.dialogues import Turn
+
 MAX_QUESTION_CHARS = 4096
 MAX_ANSWER_TOKENS = 2048
 AT_END = math.inf
@@ -52,6 +54,8 @@ class Question:
         asker: whose dialogue it belongs to; no other asker sees it.
         asked_s: when, on the monotonic clock.
         deadline_s: when its answer is cut, on the same clock; None for never.
+        turns: what was said before, oldest first, if the asker keeps that; None where it is kept
+            for the asker, who then need not say it again.
     """
 
     id: int
@@ -61,6 +65,7 @@ class Question:
     asked_s: float
     deadline_s: float | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    turns: tuple[Turn, ...] | None = None
 
 
 def check_question(text: str) -> str:

@@ -24,7 +24,10 @@ from stream.pacing import FramePacer
 
 
 class FrameReader:
-    """Reads one source into one buffer until it ends, fails or is stopped."""
+    """Reads one source into one buffer until it ends, fails or is stopped.
+
+    `newest` is the newest frame that got its place in the schedule; any thread may look at it.
+    """
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class FrameReader:
         self._wait = wait or self._stopped.wait
         self._start_s: float | None = None
         self._state_since_s: float | None = None
+        self.newest: VideoFrame | None = None
 
     def run(self) -> None:
         """Read to the end; the thread's body. Every outcome is an event."""
@@ -137,6 +141,7 @@ class FrameReader:
                     return False
                 # A file's frame arrives when its moment does, not when it happened to be decoded.
                 frame = replace(frame, arrived_s=self._clock())
+        self.newest = frame
         self._publish(FrameAdmitted(self._stream, frame.seq, tick, due_s))
         if self._buffer.put(ScheduledFrame(frame, tick, due_s)):
             return True

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sources.frame import SourceInfo, SourceItem, VideoFrame, VideoSource
+from sources.frame import SourceInfo, VideoFrame, VideoSource
 from stream.engine import Engine
-from stream.events import STREAM_NAME, Event, FrameAdmitted, SourceCondition, SourceState
+from stream.events import STREAM_NAME, Event, SourceCondition, SourceState
 from stream.monitor import MonitorReport
 from stream.session import Listener, StreamConfig, StreamSession
 
@@ -44,36 +44,9 @@ class StreamOverview:
     open_questions: int
 
 
-class NewestFrame:
-    """A source that remembers the newest frame that got its place in the schedule; no copy."""
-
-    def __init__(self, source: VideoSource) -> None:
-        self._source = source
-        self._read: VideoFrame | None = None
-        self.frame: VideoFrame | None = None
-
-    @property
-    def info(self) -> SourceInfo:
-        return self._source.info
-
-    def read(self) -> SourceItem | None:
-        item = self._source.read()
-        self._read = item if isinstance(item, VideoFrame) else None
-        return item
-
-    def close(self) -> None:
-        self._source.close()
-
-    def hear(self, event: Event) -> None:
-        """A frame is admitted by the thread that read it, before that reads another."""
-        if isinstance(event, FrameAdmitted):
-            self.frame, self._read = self._read, None
-
-
 @dataclass(slots=True)
 class _Entry:
     session: StreamSession
-    newest: NewestFrame
     started: bool = False
 
 
@@ -105,7 +78,6 @@ class StreamRegistry:
                 is then still the caller's to close.
         """
         check_name(name)
-        newest = NewestFrame(source)
         config = replace(config or StreamConfig(), name=name)
         with self._lock:
             if name in self._entries:
@@ -115,10 +87,9 @@ class StreamRegistry:
                 raise StreamRefusedError(
                     f"{name!r} is one stream too many: the engine holds {most}, all taken"
                 )
-            session = StreamSession(newest, self._engine, config, self._clock)
-            session.subscribe(newest.hear)
+            session = StreamSession(source, self._engine, config, self._clock)
             session.subscribe(self._tell)
-            self._entries[name] = _Entry(session, newest)
+            self._entries[name] = _Entry(session)
         return session
 
     def get(self, name: str) -> StreamSession:
@@ -150,12 +121,8 @@ class StreamRegistry:
         ]
 
     def snapshot(self, name: str) -> VideoFrame | None:
-        """The newest frame that was admitted, None before the first; raises UnknownStreamError.
-
-        It is the frame itself, not a copy: its picture must not be written to. `arrived_s` of a
-        file's frame is when it was decoded.
-        """
-        return self._entry(name).newest.frame
+        """The newest frame of a stream, as its session has it; raises UnknownStreamError."""
+        return self.get(name).snapshot()
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with the events of all streams, also later ones; returns what ends it.

@@ -9,26 +9,27 @@ import asyncio
 import contextlib
 import errno
 import http
-import json
 import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import parse_qs
 
-import cv2
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Origin, Subprotocol
 
-from stream.doors import Doors
+from stream.doors import Doors, ShutOutError
 from stream.hub import MAX_MESSAGE_BYTES, Connection, Hub
 from stream.ingest import INGEST_PATH, MAX_PICTURE_BYTES, Ingest
-from stream.metrics import CONTENT_TYPE, Metrics
+from stream.metrics import Metrics
+from stream.pages import Page, Pages, text_page
 from stream.protocol import PROTOCOL
-from stream.registry import StreamRegistry, UnknownStreamError
+from stream.registry import StreamRegistry
 from stream.token_bucket import TokenBucket
 
 QUERY_PATH = "/v1/stream"
@@ -36,7 +37,6 @@ MAX_SOCKETS = 100
 # What a client may send before its socket is read more slowly.
 MESSAGES_S, MESSAGE_BURST = 50.0, 100
 SLOW_S, TICK_S, DRAIN_S = 5.0, 0.1, 20.0
-_JPEG_QUALITY = 85
 _TRY_AGAIN_LATER = 1013
 
 
@@ -68,7 +68,7 @@ class Server:
     ) -> None:
         doors.check_bind(address.host)
         self._ingest = ingest or Ingest({})
-        self._hub, self._registry, self._metrics = hub, registry, metrics
+        self._hub, self._metrics, self._pages = hub, metrics, Pages(registry, metrics)
         self._doors, self._address = doors, address
         self._port = address.port
         metrics.count_connections(lambda: float(hub.num_connections))
@@ -139,47 +139,25 @@ class Server:
             return _text(200, "alive")
         if path == "/readyz":
             return _text(503, "draining") if self._hub.draining else _text(200, "ready")
-        hosts = request.headers.get_all("Host")
-        if len(hosts) > 1 or not self._doors.believes(hosts[0] if hosts else None):
-            return _text(403, "without tokens this is only for this machine, by its own name")
         pushes = path.startswith(INGEST_PATH)
-        scope = "ingest" if pushes else "query"
-        given = request.headers.get_all("Authorization")
-        if scope not in self._doors.scopes(given[0] if len(given) == 1 else None):
-            response = _text(401, "give Authorization: Bearer TOKEN")
-            response.headers["WWW-Authenticate"] = "Bearer"
+        talks = pushes or path == QUERY_PATH
+        headers, scope = request.headers, "ingest" if pushes else "query"
+        ticket = _ticket(request.path) if talks else None
+        try:
+            self._doors.let_in(
+                scope, headers.get_all("Host"), headers.get_all("Authorization"), ticket
+            )
+        except ShutOutError as error:
+            response = _text(error.status, str(error))
+            if error.status == 401:
+                response.headers["WWW-Authenticate"] = "Bearer"
             return response
         if pushes:
             socket.protocol.max_message_size = MAX_PICTURE_BYTES
-        if pushes or path == QUERY_PATH:
+        if talks:
             full = self._hub.num_connections >= MAX_SOCKETS
             return _text(503, "too many clients") if full else None
-        return await asyncio.to_thread(self._page, path)
-
-    def _page(self, path: str) -> Response:
-        if path == "/metrics":
-            return _body(200, CONTENT_TYPE, self._metrics.text())
-        if path == "/v1/streams":
-            names = self._registry.names
-            streams = [self._hub.streams.info(name).model_dump(mode="json") for name in names]
-            return _body(200, "application/json", json.dumps({"streams": streams}).encode())
-        name = path.removeprefix("/v1/streams/").removesuffix("/frame.jpg")
-        if path == f"/v1/streams/{name}/frame.jpg":
-            return self._snapshot(name)
-        return _text(404, "there is no such page")
-
-    def _snapshot(self, name: str) -> Response:
-        try:
-            frame = self._registry.snapshot(name)
-        except UnknownStreamError as error:
-            return _text(404, str(error))
-        if frame is None:
-            return _text(503, "no frame has come yet")
-        bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-        _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        response = _body(200, "image/jpeg", jpeg.tobytes())
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return _response(await asyncio.to_thread(self._pages.at, path))
 
     async def _handle(self, socket: ServerConnection) -> None:
         """One client, from its coming to its going."""
@@ -214,31 +192,46 @@ class Server:
                 message = await outbox.pop()
                 try:
                     async with asyncio.timeout(SLOW_S):
-                        await socket.send(message.to_json())
+                        await socket.send(message)
                 except TimeoutError:
                     break
             self._metrics.slow_consumer_closed()
             await socket.close(_TRY_AGAIN_LATER, "read faster")
 
 
-class ServerThread:
-    """A server on a thread and an event loop of its own."""
+class Serves(Protocol):
+    """What a ServerThread runs; `run` may raise OSError before it has started."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    @property
+    def url(self) -> str: ...
+
+    async def run(self, stopped: asyncio.Event, started: Callable[[], None]) -> None: ...
+
+
+class ServerThread:
+    """Servers on one thread and event loop of their own, so that they may share what is theirs."""
+
+    def __init__(self, *servers: Serves) -> None:
+        self._servers = servers
+        self._not_started = len(servers)
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
         self._started = threading.Event()
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
 
+    @property
+    def urls(self) -> list[str]:
+        """Where clients find each server, once started."""
+        return [server.url for server in self._servers]
+
     def start(self) -> str:
-        """Begin to listen; returns the address for clients. Raises OSError if it cannot be had."""
+        """Begin to listen; returns the first server's address. Raises OSError if one has none."""
         self._thread.start()
         self._started.wait()
         if self._error is not None:
             raise self._error
-        return self._server.url
+        return self.urls[0]
 
     def stop(self, timeout_s: float = DRAIN_S + 5.0) -> None:
         """See open questions to their end and close; idempotent."""
@@ -249,7 +242,7 @@ class ServerThread:
 
     def _run(self) -> None:
         try:
-            self._loop.run_until_complete(self._server.run(self._stopped, self._started.set))
+            self._loop.run_until_complete(self._serve())
         except UnicodeError:
             self._error = OSError(errno.EINVAL, "no host can be called so")
         except OSError as error:
@@ -258,14 +251,36 @@ class ServerThread:
             self._started.set()
             self._loop.close()
 
+    async def _serve(self) -> None:
+        """Run all of them; the first that fails ends the others."""
+        runs = [server.run(self._stopped, self._one_started) for server in self._servers]
+        running = [asyncio.create_task(run) for run in runs]
+        try:
+            await asyncio.gather(*running)
+        finally:
+            for one in running:
+                one.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _one_started(self) -> None:
+        self._not_started -= 1
+        if not self._not_started:
+            self._started.set()
+
+
+def _ticket(path: str) -> str | None:
+    """What `?ticket=` says in a path, the one way for a web page to say who it is."""
+    given = parse_qs(path.partition("?")[2]).get("ticket", [])
+    return given[0] if len(given) == 1 else None
+
 
 def _text(status: int, text: str) -> Response:
-    return _body(status, "text/plain; charset=utf-8", f"{text}\n".encode())
+    return _response(text_page(status, text))
 
 
-def _body(status: int, content_type: str, body: bytes) -> Response:
-    headers = Headers()
-    headers["Content-Type"] = content_type
-    headers["Content-Length"] = str(len(body))
+def _response(page: Page) -> Response:
+    headers = Headers(page.headers)
+    headers["Content-Type"] = page.content_type
+    headers["Content-Length"] = str(len(page.body))
     headers["Connection"] = "close"
-    return Response(status, http.HTTPStatus(status).phrase, headers, body)
+    return Response(page.status, http.HTTPStatus(page.status).phrase, headers, page.body)

@@ -9,12 +9,13 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from sources.frame import SourceInfo, VideoSource
+from sources.frame import SourceInfo, VideoFrame, VideoSource
 from stream.answers import unstarted
 from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
+from stream.dialogues import MAX_TURNS, Turn
 from stream.engine import Engine
 from stream.events import (
     AnswerDone,
@@ -143,6 +144,7 @@ class StreamSession:
         at_s: float = 0.0,
         deadline_s: float | None = None,
         sampling: SamplingParams | None = None,
+        turns: Sequence[Turn] | None = None,
     ) -> int:
         """Accept a question; exactly one AnswerDone with the returned id will follow.
 
@@ -151,6 +153,8 @@ class StreamSession:
             at_s: ask when the stream reaches this time on its own clock; AT_END after its last
                 frame. A question whose moment never comes ends as cancelled.
             deadline_s: seconds from the asking to where the answer is cut.
+            turns: the dialogue before it, in place of the one that is kept for the asker; then
+                this question is not kept either.
 
         Raises:
             QuestionRefusedError: it is empty, too long, or too many are open.
@@ -167,6 +171,7 @@ class StreamSession:
                 asked_s=self._clock(),
                 deadline_s=None if deadline_s is None else self._clock() + deadline_s,
                 sampling=sampling or SamplingParams(),
+                turns=None if turns is None else tuple(turns[-MAX_TURNS:]),
             )
             accepted = QuestionAccepted(question.stream, question.id, asker, text)
             # Its room is taken now: what was accepted must not be refused when its moment comes.
@@ -192,6 +197,13 @@ class StreamSession:
         """What the monitor has counted so far."""
         with self._changed:
             return self._monitor.report()
+
+    def snapshot(self) -> VideoFrame | None:
+        """The newest frame that got its place in the schedule, None before the first.
+
+        It is the frame itself, not a copy: its picture must not be written to.
+        """
+        return self._reader.newest
 
     @property
     def open_questions(self) -> int:

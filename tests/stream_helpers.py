@@ -18,6 +18,7 @@ from model.tokenizer import IM_END, VISION_END, byte_tokenizer
 from model.weights import random_weights
 from sources.frame import SourceInfo, SourceItem, VideoFrame
 from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
+from stream.dialogues import Turn
 from stream.engine import Engine, EngineConfig
 from stream.events import AnswerDelta, AnswerDone, Event
 from stream.question import Question, SamplingParams
@@ -244,6 +245,7 @@ class HandEngine:
         stream: str = "a",
         asker: str = "local",
         deadline_s: float | None = None,
+        turns: tuple[Turn, ...] | None = None,
         **sampling: float,
     ) -> int:
         sampling.setdefault("max_tokens", 5)
@@ -256,6 +258,7 @@ class HandEngine:
             self.clock(),
             deadline_s,
             SamplingParams(**sampling),  # type: ignore[arg-type]
+            turns,
         )
         self.engine.ask(question)
         self._next_id += 1

@@ -45,7 +45,7 @@ def canaries(source: str, *more: str) -> str:
     return "\n".join(seen)
 
 
-@pytest.mark.parametrize("form", ["--json", "--fps=25"])
+@pytest.mark.parametrize("form", ["--json", "--fps=25", "--log-json"])
 def test_a_source_that_is_not_there_tells_no_password(form: str) -> None:
     assert canaries(f"rtsp://admin:{CANARY}@127.0.0.1:1/live?token={CANARY}", form) == ""
 

@@ -143,6 +143,23 @@ def test_cancelled_question_is_not_part_of_the_dialogue(
     assert prompts[-1] == ("Next?", [])
 
 
+def test_dialogue_that_the_asker_keeps_stands_in_for_ours(
+    say: Script, prompts: list[tuple[str, list[tuple[str, str]]]]
+) -> None:
+    """What came with the question is before it, and neither is remembered."""
+    hand = HandEngine("a", config=replace(MINI, sliding_window=512))
+    hand.see()
+    given = (("Before?", "Yes."), ("And then?", "No."))
+    asked = [("What?", "Cat.")]
+    for turns, before in ((None, []), (given, list(given)), ((), []), (None, asked)):
+        say(b"Cat.")
+        number = hand.ask("What?", turns=turns)
+        hand.run_dry()
+        assert prompts[-1] == ("What?", before)
+    ids = hand.model.tokenizer.question_prompt("What?", asked)
+    assert hand.events["a"].ends()[number].num_prompt_tokens == len(ids)
+
+
 def test_dialogue_leaves_half_the_window_to_frames(
     prompts: list[tuple[str, list[tuple[str, str]]]],
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from stream.doors import Doors, DoorsError, read_tokens, server_tls
+from stream.tickets import Caller
 
 QUERY, BOTH = "query-only-token-1", "everything-token-22"
 
@@ -17,14 +18,14 @@ def written(folder: Path, text: str) -> Path:
 
 def test_a_token_opens_what_its_scopes_say(tmp_path: Path) -> None:
     doors = read_tokens(written(tmp_path, f"# ours\n\n{QUERY}\n  {BOTH} query, admin\n"))
-    assert doors.scopes(f"Bearer {QUERY}") == {"query"}
-    assert doors.scopes(f"bearer {BOTH}") == {"query", "admin"}
+    assert doors.caller(f"Bearer {QUERY}") == Caller(1, frozenset({"query"}))
+    assert doors.caller(f"bearer {BOTH}") == Caller(2, frozenset({"query", "admin"}))
     for wrong in (None, "", QUERY, f"Basic {QUERY}", f"Bearer {QUERY}x", "Bearer ", "Bearer é"):
-        assert doors.scopes(wrong) == frozenset()
+        assert doors.caller(wrong) == Caller()
 
 
 def test_without_tokens_all_is_open() -> None:
-    assert Doors().scopes(None) == {"query", "ingest", "admin"}
+    assert Doors().caller(None).scopes == {"query", "ingest", "admin"}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import asyncio
 
 from stream.events import AnswerStatus
 from stream.outbox import Outbox
-from stream.protocol import AnswerDeltaMessage, AnyServerMessage, Pong, Stats
+from stream.protocol import SERVER_MESSAGES, AnswerDeltaMessage, AnyServerMessage, Pong, Stats
 from stream.protocol_replies import answer_done
 from tests.protocol_streams import answer_done as ended
 
@@ -17,7 +17,8 @@ def taken(outbox: Outbox) -> list[AnyServerMessage]:
     """All that waits, in its order."""
 
     async def take() -> list[AnyServerMessage]:
-        return [await outbox.pop() for _ in range(len(outbox))]  # type: ignore[misc]
+        texts = [await outbox.pop() for _ in range(len(outbox))]
+        return [SERVER_MESSAGES.validate_json(text) for text in texts]
 
     return asyncio.run(take())
 

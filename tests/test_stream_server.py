@@ -32,6 +32,7 @@ from stream.pusher import Pusher
 from stream.registry import StreamRegistry
 from stream.server import Address, Server, ServerThread
 from stream.session import StreamConfig
+from stream.tickets import Caller
 from tests.stream_helpers import FRAME_TOKENS, PATIENCE_S, loaded, running, scripted
 
 TOKEN = "correct-horse-battery-staple"
@@ -247,6 +248,32 @@ def test_every_page_is_locked_without_a_token() -> None:
                 run(without(token))
             assert refused.value.response.status_code == 401
         run(without(TOKEN))
+
+
+def test_a_ticket_lets_a_socket_in_once(caplog: pytest.LogCaptureFixture) -> None:
+    """And nothing but a socket: what is asked for in an address bar may be seen by others."""
+    caplog.set_level("INFO")
+    tickets = LOCKED.tickets
+
+    async def with_ticket(served: Served, path: str, ticket: str) -> None:
+        async with connect(
+            f"{served.url.replace('/v1/stream', path)}?ticket={ticket}",
+            subprotocols=["ivl.v1"],  # type: ignore[list-item]
+        ) as socket:
+            await socket.recv()
+
+    with serving(LOCKED) as served:
+        may_ask, may_push = (Caller(1, frozenset({scope})) for scope in ("query", "ingest"))
+        ticket = tickets.give(may_ask)
+        assert served.get(f"/v1/streams?ticket={ticket}")[0] == 401
+        run(with_ticket(served, "/v1/stream", ticket))
+        run(with_ticket(served, "/v1/ingest/robot", tickets.give(may_push)))
+        wrong_scope = tickets.give(may_push)
+        for refused in (ticket, wrong_scope, "", "x", f"{tickets.give(may_ask)}&ticket=x"):
+            with pytest.raises(InvalidStatus) as answer:
+                run(with_ticket(served, "/v1/stream", refused))
+            assert answer.value.response.status_code == 401
+    assert ticket not in caplog.text
 
 
 def test_pages_of_other_origins_may_not_connect() -> None:

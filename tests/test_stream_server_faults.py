@@ -14,7 +14,7 @@ from stream.doors import Doors, read_tokens
 from stream.engine import Engine, EngineConfig
 from stream.hub import About, Connection, Hub
 from stream.metrics import BuildInfo, Metrics
-from stream.protocol import AnswerDoneMessage, ServerMessage
+from stream.protocol import SERVER_MESSAGES, AnswerDoneMessage, AnyServerMessage
 from stream.protocol_session import SessionLimits
 from stream.registry import StreamRegistry
 from stream.server import Address, Server, ServerThread
@@ -61,11 +61,12 @@ def hubbub() -> Any:
     one.close()
 
 
-def heard(connection: Connection) -> list[ServerMessage]:
+def heard(connection: Connection) -> list[AnyServerMessage]:
     """All that waits to be sent."""
 
-    async def take() -> list[ServerMessage]:
-        return [await connection.outbox.pop() for _ in range(len(connection.outbox))]
+    async def take() -> list[AnyServerMessage]:
+        texts = [await connection.outbox.pop() for _ in range(len(connection.outbox))]
+        return [SERVER_MESSAGES.validate_json(text) for text in texts]
 
     return asyncio.run(take())
 
@@ -282,4 +283,4 @@ def test_without_tokens_only_names_of_this_machine_are_answered(
 def test_a_tab_may_stand_between_a_token_and_its_scopes(tmp_path: Any) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"{TOKEN}\tingest\n")
-    assert read_tokens(file).scopes(f"Bearer {TOKEN}") == {"ingest"}
+    assert read_tokens(file).caller(f"Bearer {TOKEN}").scopes == {"ingest"}

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from sources.frame import SourceItem, VideoFrame
+from sources.frame import VideoFrame
 from stream.engine import Engine, EngineConfig
 from stream.events import DropReason, FrameAdmitted, FrameDropped
-from stream.registry import NewestFrame, StreamRegistry
+from stream.registry import StreamRegistry
 from stream.session import StreamConfig
 from tests.stream_helpers import (
     FRAME_TOKENS,
@@ -59,19 +59,3 @@ def test_snapshot_is_never_a_frame_without_a_place(streams: StreamRegistry) -> N
     newest = streams.snapshot("a")
     assert newest is not None and newest.seq == heard.of(FrameAdmitted)[-1].seq
     assert 5 in paced and newest.seq < 5
-
-
-def test_newest_frame_holds_one_read_and_one_admitted_frame() -> None:
-    """Whatever is read, no more than two frames are kept, and after a status one."""
-    items: list[SourceItem | Exception] = [video_frame(0), video_frame(1)]
-    newest = NewestFrame(ScriptedSource(items))
-    admitted = FrameAdmitted("a", 0, 0, None)
-    first = newest.read()
-    assert newest.frame is None
-    newest.hear(admitted)
-    assert newest.frame is first and newest._read is None
-    newest.read()
-    assert newest.frame is first
-    assert newest.read() is None and newest._read is None
-    newest.close()
-    assert newest.read() is None and newest.info.name == "scripted"

@@ -38,6 +38,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     _add_answering(parser)
     _add_serving(parser)
     parser.add_argument("--json", action="store_true", help="one event a line, as JSON")
+    parser.add_argument("--log-json", action="store_true", help="the log on stderr as JSON lines")
     return parser.parse_args(argv)
 
 
@@ -103,6 +104,7 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
 def _add_serving(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--serve", type=_address, metavar="HOST:PORT", help="serve websocket clients there")
+    add("--http", type=_address, metavar="HOST:PORT", help="serve clients of OpenAI's API there")
     add("--token-file", type=Path, metavar="FILE", help="who may come in: TOKEN [SCOPE,...] a line")
     add(
         "--origin",

@@ -1,0 +1,70 @@
+"""Tickets: what lets a web page in where it cannot send a header, once and soon.
+
+Whoever has a token gets a ticket for it and hands it to a page, which connects with
+`?ticket=...`. A ticket may be seen in an address, so it is worth nothing once it was used.
+"""
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+VALID_S = 30.0
+MAX_TICKETS = 256
+
+
+class TooManyTicketsError(Exception):
+    """There are as many as may be; one is free again in `retry_after_s`."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"{MAX_TICKETS} tickets have not been used yet")
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who came in: the number of the token from 1, 0 where none is needed, and what it allows."""
+
+    number: int = 0
+    scopes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    text: str
+    caller: Caller
+    until_s: float
+
+
+class Tickets:
+    """Those that were given and not used, oldest first; used on one event loop."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._given: list[_Ticket] = []
+
+    def give(self, caller: Caller) -> str:
+        """A new ticket that lets in once, as `caller`; raises TooManyTicketsError."""
+        self._forget_old()
+        now_s = self._clock()
+        if len(self._given) >= MAX_TICKETS:
+            raise TooManyTicketsError(self._given[0].until_s - now_s)
+        ticket = _Ticket(secrets.token_urlsafe(32), caller, now_s + VALID_S)
+        self._given.append(ticket)
+        return ticket.text
+
+    def take(self, text: str) -> Caller:
+        """Whom a ticket stands for, who can do nothing if it is none; it is used up."""
+        self._forget_old()
+        caller = Caller()
+        # All are compared, each in constant time: how long it takes tells nothing of a ticket.
+        for ticket in list(self._given):
+            if hmac.compare_digest(ticket.text.encode(), text.encode(errors="replace")):
+                caller = ticket.caller
+                self._given.remove(ticket)
+        return caller
+
+    def _forget_old(self) -> None:
+        now_s = self._clock()
+        self._given = [ticket for ticket in self._given if now_s < ticket.until_s]
