@@ -16,7 +16,6 @@ from ui.process_title import hide_secrets
 hide_secrets()  # before the slow imports, since `ps` shows arguments to everyone
 
 import argparse
-import os
 import signal
 import sys
 import threading
@@ -24,7 +23,7 @@ from contextlib import nullcontext
 
 import torch
 
-from model.checkpoint import NANO, LoadedModel, best_dtype, load_model
+from model.checkpoint import NANO, LoadedModel, best_dtype, default_threads, load_model
 from model.config import VisionConfig
 from model.weights import CheckpointError
 from sources.errors import SourceError
@@ -191,11 +190,6 @@ def _server(
         app = make_app(streams, asking, Pages(streams, metrics), doors, model.name, origins)
         servers.append(HttpServer(app, asking, doors, Address(host, port, origins, tls)))
     return ServerThread(*servers)
-
-
-def default_threads() -> int:
-    """CPU threads of the model: one core stays with the frames, and small products use few."""
-    return max(1, min(4, (os.cpu_count() or 1) - 1))
 
 
 def introduction(model: LoadedModel) -> str:

@@ -12,11 +12,10 @@ import time
 
 import torch
 
-from benchmarks.by_hand import STREAM, HandDriven, load
-from benchmarks.report import show
-from benchmarks.stream import quantile
-from model.checkpoint import DEFAULT_MODEL, LoadedModel
-from run_stream import default_threads
+from benchmarks.by_hand import STREAM, HandDriven
+from benchmarks.loading import load
+from benchmarks.report import quantile, show
+from model.checkpoint import DEFAULT_MODEL, LoadedModel, default_threads
 from stream.events import AnswerStatus
 from stream.question import Question, SamplingParams
 from ui.words import milliseconds

@@ -2,23 +2,17 @@
 
 from collections.abc import Callable
 
-import torch
+import numpy as np
 
-from model.checkpoint import LoadedModel, best_dtype, load_model
+from model.checkpoint import LoadedModel
 from sources.frame import VideoFrame
-from sources.synthetic import render
 from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
 from stream.engine import Engine, EngineConfig
 from stream.events import AnswerDone, Event
 
 STREAM = "benchmark"
 WIDTH, HEIGHT = 640, 360
-
-
-def load(name: str) -> LoadedModel:
-    """The model on the GPU if there is one, else on the CPU, in its best dtype."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load_model(name, device, best_dtype(device))
+PICTURE = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
 class HandDriven:
@@ -44,9 +38,9 @@ class HandDriven:
         self.engine.open_stream(STREAM, self._buffer, self._record)
 
     def give_frame(self) -> None:
-        """Put the next frame of a moving pattern, at 25 frames a second of stream time."""
+        """Put the next frame of moving noise, at 25 frames a second of stream time."""
         frame = VideoFrame(
-            image=render(self.frames, WIDTH, HEIGHT),
+            image=np.roll(PICTURE, 4 * self.frames, 1),
             seq=self.frames,
             pts_s=self.frames / 25,
             arrived_s=self._clock(),

@@ -17,10 +17,10 @@ import time
 import psutil
 import torch
 
-from benchmarks.by_hand import STREAM, HandDriven, load
+from benchmarks.by_hand import STREAM, HandDriven
+from benchmarks.loading import load
 from benchmarks.report import show
-from model.checkpoint import DEFAULT_MODEL
-from run_stream import default_threads
+from model.checkpoint import DEFAULT_MODEL, default_threads
 from stream.dialogues import MAX_TURNS
 from stream.question import Question, SamplingParams
 from ui.words import megabytes

@@ -61,6 +61,17 @@ def show(title: str, header: list[str], rows: list[list[str]], result: dict[str,
     print(json.dumps(to_json(result) | {"machine": where}), flush=True)
 
 
+def quantile(values: list[float], q: float) -> float | None:
+    """The smallest value that a share `q` of all does not exceed; None of nothing."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else None
+
+
+def in_ms(seconds: float | None) -> float | None:
+    """Milliseconds with two digits after the point."""
+    return None if seconds is None else round(seconds * 1e3, 2)
+
+
 def _cpu_name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -18,11 +18,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.by_hand import load
-from benchmarks.report import show
-from benchmarks.stream import in_ms, quantile
-from model.checkpoint import DEFAULT_MODEL
-from run_stream import default_threads
+from benchmarks.loading import load
+from benchmarks.report import in_ms, quantile, show
+from model.checkpoint import DEFAULT_MODEL, default_threads
 from sources.open import SourceOptions, open_source
 from stream.buffer import FullPolicy
 from stream.client import Client

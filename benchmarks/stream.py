@@ -19,10 +19,9 @@ from typing import Any
 import psutil
 import torch
 
-from benchmarks.by_hand import load
-from benchmarks.report import show
-from model.checkpoint import DEFAULT_MODEL
-from run_stream import default_threads
+from benchmarks.loading import load
+from benchmarks.report import in_ms, quantile, show
+from model.checkpoint import DEFAULT_MODEL, default_threads
 from sources.open import SourceOptions, open_source
 from stream.buffer import FullPolicy
 from stream.engine import Engine, EngineConfig
@@ -60,12 +59,6 @@ def watch(
     report = session.report()
     session.stop()
     return report, answers
-
-
-def quantile(values: list[float], q: float) -> float | None:
-    """The smallest value that a share `q` of all does not exceed; None of nothing."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -132,10 +125,6 @@ def show_result(
     }
     print(verdict(report))
     show(f"{args.model} on {result['source']}", ["", "p50", "p95"], rows, result)
-
-
-def in_ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1e3, 2)
 
 
 if __name__ == "__main__":

@@ -130,3 +130,8 @@ def _folder(name: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{name!r} could not be downloaded: {reason}") from error
+
+
+def default_threads() -> int:
+    """CPU threads of the model: one core stays with the frames, and small products use few."""
+    return max(1, min(4, (os.cpu_count() or 1) - 1))

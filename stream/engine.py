@@ -26,9 +26,9 @@ from stream.events import (
     SourceState,
 )
 from stream.frames import Frames
-from stream.graphs import GraphedSteps
+from stream.graphs import make_steps
 from stream.question import Question, QuestionRefusedError, TooManyQuestionsError
-from stream.steps import Riders, Steps
+from stream.steps import Riders
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,9 @@ class Engine:
         slots = list(range(1, self.pool.num_slots + 1))
         self._stream_slots = slots[: config.max_streams]
         answer_slots = slots[config.max_streams :]
-        self._steps = self._make_steps()
+        self._steps = make_steps(
+            model.vlm, self.pool, clock, config.max_streams, config.max_answers
+        )
         self._frames = Frames(
             model.vlm, self.pool, self._steps, config.frame_tokens, config.grid, clock
         )
@@ -85,13 +87,6 @@ class Engine:
         self._open_questions = 0
         self._awake = False
         self._closed = False
-
-    def _make_steps(self) -> Steps:
-        """Replayed graphs on CUDA; a growing context is the one thing that they cannot hold."""
-        vlm, config = self._vlm, self._config
-        if vlm.device.type != "cuda" or vlm.config.has_full_attention:
-            return Steps(vlm, self.pool, self._clock)
-        return GraphedSteps(vlm, self.pool, self._clock, config.max_streams, config.max_answers)
 
     def open_stream(
         self, name: str, buffer: FrameBuffer, publish: Publish, *, reset_on_gap: bool = False

@@ -192,6 +192,19 @@ class GraphedSteps(Steps):
         return replay
 
 
+def make_steps(
+    vlm: InfiniteVL,
+    pool: StatePool,
+    clock: Callable[[], float],
+    max_streams: int,
+    max_answers: int,
+) -> Steps:
+    """Replayed graphs on CUDA; a growing context is the one thing that they cannot hold."""
+    if vlm.device.type != "cuda" or vlm.config.has_full_attention:
+        return Steps(vlm, pool, clock)
+    return GraphedSteps(vlm, pool, clock, max_streams, max_answers)
+
+
 def up_to(sizes: Sequence[int], most: int) -> tuple[int, ...]:
     """The sizes below `most`, and the first that holds it; the largest of all if none does."""
     ordered = sorted(set(sizes))
