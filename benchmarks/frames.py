@@ -13,6 +13,7 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.loading import load
@@ -35,12 +36,13 @@ def watch(
 ) -> tuple[Times, list[int]]:
     """Feed random pictures: times of the frames after the warm-up, and the device's bytes."""
     width, height = size
-    pictures = torch.randint(0, 256, (8, 1, height, width, 3), dtype=torch.uint8)
+    pictures = np.random.default_rng(0).integers(0, 256, (8, height, width, 3), dtype=np.uint8)
     times: Times = {}
     allocated = []
     for number in range(warm_up + frames):
         start_s = time.perf_counter()
-        stages_s = steps.watch(pictures[number % 8], [number / 25], [STREAM], grid).stages_s
+        picture = steps.stage(pictures[number % 8], grid)
+        stages_s = steps.watch([picture], [number / 25], [STREAM], grid).stages_s
         taken_s = time.perf_counter() - start_s
         if number >= warm_up:
             for name, value in (stages_s | {"frame": taken_s}).items():

@@ -53,25 +53,26 @@ def run(engine: Engine, load: Load, fps: float, size: tuple[int, int], max_token
     answers: list[AnswerDone] = []
     over_s = time.monotonic() + load.seconds
     sampling = SamplingParams(max_tokens=max_tokens)
-    turns = itertools.cycle(sessions)
+    turns, askers = itertools.cycle(sessions), itertools.count()
     lock = threading.Lock()
 
-    def ask(asker: str) -> None:
+    def ask() -> None:
+        # Always a new asker, so that no prompt holds what was said before.
         with lock:
-            session = next(turns)
-        session.ask(QUESTION, asker=asker, sampling=sampling)
+            session, asker = next(turns), next(askers)
+        session.ask(QUESTION, asker=str(asker), sampling=sampling)
 
     def heard(event: Event) -> None:
         if isinstance(event, AnswerDone):
             answers.append(event)
             if time.monotonic() < over_s - 1.0:
-                ask(event.asker)
+                ask()
 
     for session in sessions:
         session.subscribe(heard)
         session.start()
-    for n in range(load.askers):
-        ask(str(n))
+    for _ in range(load.askers):
+        ask()
     for session in sessions:
         session.wait()
     reports = [session.report() for session in sessions]
@@ -123,6 +124,7 @@ def summary(load: Load, reports: list[MonitorReport], answers: list[AnswerDone])
         "frame_ms_p95": in_ms(max(r.latency_p95_s or 0.0 for r in reports)),
         "frame_ms_p99": in_ms(max(r.latency_p99_s or 0.0 for r in reports)),
         "answers": len(answers),
+        "prompt_tokens": round(quantile([a.num_prompt_tokens for a in answers], 0.5) or 0),
         "first_token_ms_p50": in_ms(quantile(ttft, 0.5)),
         "first_token_ms_p95": in_ms(quantile(ttft, 0.95)),
         "token_ms_p50": in_ms(quantile(between, 0.5)),

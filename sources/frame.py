@@ -16,6 +16,9 @@ from sources.status import FramesLost, SourceStatus
 MAX_PIXELS = 4096 * 2304
 
 
+Image = npt.NDArray[np.uint8]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoFrame:
     """One upright picture and when it was.
@@ -27,7 +30,7 @@ class VideoFrame:
     found again before it.
     """
 
-    image: npt.NDArray[np.uint8]
+    image: Image
     seq: int
     pts_s: float
     arrived_s: float

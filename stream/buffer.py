@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from torch import Tensor
+
 from sources.frame import VideoFrame
 
 
@@ -23,11 +25,18 @@ class FullPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScheduledFrame:
-    """A frame and its place in the schedule; `due_s` is None for a stream without one."""
+    """A frame and its place in the schedule.
+
+    Attributes:
+        due_s: None for a stream without a schedule.
+        picture: the frame as `Steps.stage` made it ready on its source's thread; None if it is yet
+            to be.
+    """
 
     frame: VideoFrame
     tick: int
     due_s: float | None
+    picture: Tensor | None = None
 
 
 class FrameBuffer:

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from model.checkpoint import LoadedModel
+from sources.frame import Image
 from stream.answers import Answers, unstarted
 from stream.buffer import FrameBuffer
 from stream.commands import CancelQuestion, CloseStream, Command, OpenStream, Publish, Stream
@@ -188,6 +190,10 @@ class Engine:
         What a device compiles, allocates or captures is then there when the first frame comes.
         """
         self._steps.warm_up(self._frames.grid_of(height, width))
+
+    def stage(self, image: Image) -> Tensor:
+        """Make a picture ready for a step; for the threads of the sources, while steps run."""
+        return self._frames.stage(image)
 
     def close(self) -> None:
         """Let `run` return soon; idempotent."""

@@ -5,7 +5,8 @@ done or dropped, whatever goes wrong.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import chain
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from model.infinitevl import InfiniteVL
 from model.preprocess import fit_grid
 from model.state import ContextFullError, StatePool
-from sources.frame import VideoFrame
+from sources.frame import Image, VideoFrame
 from stream.answers import StreamView
 from stream.buffer import ScheduledFrame
 from stream.commands import Stream
@@ -25,7 +26,7 @@ Due = tuple[Stream, ScheduledFrame]
 
 
 class Frames:
-    """Lets streams see frames. Used by the engine's thread alone."""
+    """Lets streams see frames. Used by the engine's thread alone, but for `stage`."""
 
     def __init__(
         self,
@@ -51,7 +52,11 @@ class Frames:
         Returns:
             The streams that cannot go on, and why; and the riders' logits.
         """
-        batches = deque(_same_shape(due))
+        try:
+            batches = deque(_same_shape([(stream, self._staged(one)) for stream, one in due]))
+        except Exception:
+            _fail(due)
+            raise
         failed, logits = [], None
         while batches:
             batch = batches.popleft()
@@ -67,8 +72,7 @@ class Frames:
                 stream.drop(scheduled, DropReason.FAILED)
                 failed.append((stream, str(error)))
             except Exception:
-                for stream, scheduled in chain(batch, *batches):
-                    stream.drop(scheduled, DropReason.FAILED)
+                _fail(chain(batch, *batches))
                 raise
         return failed, logits
 
@@ -77,10 +81,10 @@ class Frames:
         taken_s = self._clock()
         for stream, scheduled in batch:
             self._note_epoch(stream, scheduled.frame)
-        pictures = torch.stack([torch.from_numpy(s.frame.image) for _, s in batch])
+        pictures = [scheduled.picture for _, scheduled in batch if scheduled.picture is not None]
         times_s = [scheduled.frame.pts_s - stream.origin_s for stream, scheduled in batch]
         slots = [stream.slot for stream, _ in batch]
-        grid = self.grid_of(*pictures.shape[1:3])
+        grid = self.grid_of(*batch[0][1].frame.image.shape[:2])
         watched = self._steps.watch(pictures, times_s, slots, grid, riders)
         done_s = self._clock()
         for stream, scheduled in batch:
@@ -88,6 +92,15 @@ class Frames:
             own = {"decode": scheduled.frame.decode_s, "wait": wait_s}
             _done(stream, scheduled, done_s, own | watched.stages_s)
         return watched.logits
+
+    def stage(self, image: Image) -> Tensor:
+        """Make a picture ready for a step; may be called from any thread."""
+        return self._steps.stage(image, self.grid_of(*image.shape[:2]))
+
+    def _staged(self, scheduled: ScheduledFrame) -> ScheduledFrame:
+        if scheduled.picture is not None:
+            return scheduled
+        return replace(scheduled, picture=self.stage(scheduled.frame.image))
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of image tokens for a picture of this size."""
@@ -127,9 +140,15 @@ def _done(
     )
 
 
+def _fail(due: Iterable[Due]) -> None:
+    for stream, scheduled in due:
+        stream.drop(scheduled, DropReason.FAILED)
+
+
 def _same_shape(due: list[Due]) -> list[list[Due]]:
     """Frames that can be stacked together."""
-    groups: dict[tuple[int, ...], list[Due]] = {}
+    groups: dict[torch.Size, list[Due]] = {}
     for stream, scheduled in due:
-        groups.setdefault(scheduled.frame.image.shape, []).append((stream, scheduled))
+        assert scheduled.picture is not None
+        groups.setdefault(scheduled.picture.shape, []).append((stream, scheduled))
     return list(groups.values())

@@ -15,9 +15,10 @@ from torch import Tensor
 from model.infinitevl import InfiniteVL
 from model.preprocess import resize
 from model.state import NULL_SLOT, StatePool
+from sources.frame import Image
 from stream.steps import Riders, Steps, Watched
 
-FRAMES = (1, 2, 3, 4, 6, 8)
+FRAMES = (1, 2, 3, 4, 5, 6, 8)
 TOKENS = (1, 8, 32)
 RIDERS = (8, 32)
 TEXT = (16, 64)
@@ -62,6 +63,8 @@ class GraphedSteps(Steps):
         self._text_ids = numbers(pool.max_append)
         self._text_slot, self._text_length = numbers(1), numbers(1) + 1
         self._pixels = self._image_tokens = numbers(0)
+        # Pictures are uploaded and resized on a stream of their own, while a step runs.
+        self._uploads = torch.cuda.Stream()
 
     def warm_up(self, grid: tuple[int, int]) -> None:
         """Capture every step on this grid; nothing is compiled or captured afterwards."""
@@ -86,17 +89,29 @@ class GraphedSteps(Steps):
             self._text[T] = self._capture(partial(self._read, T))
         self._pool.reset(NULL_SLOT)
 
+    def stage(self, image: Image, grid: tuple[int, int]) -> Tensor:
+        """On the device and resized, [3, height, width] uint8, if there are graphs for its grid."""
+        picture = torch.from_numpy(image)
+        if grid != self._grid:
+            return picture
+        with torch.inference_mode(), torch.cuda.stream(self._uploads):
+            pixels = picture.pin_memory().to(self._vlm.device, non_blocking=True)
+            return resize(pixels[None], *grid, self._vlm.config.vision)[0].to(torch.uint8)
+
     def watch(
         self,
-        pictures: Tensor,
+        pictures: Sequence[Tensor],
         times_s: Sequence[float],
         slots: Sequence[int],
         grid: tuple[int, int],
         riders: Riders | None = None,
     ) -> Watched:
-        """As `Steps.watch`; more pictures than the largest graph takes go in turns."""
+        """As `Steps.watch`; more pictures than the largest graph takes go in turns.
+
+        A picture on the device has been staged for the graphs' grid, one on the CPU has not.
+        """
         most = self._frame_sizes[-1]
-        if grid != self._grid:
+        if not pictures[0].is_cuda:
             stages_s = super().watch(pictures, times_s, slots, grid).stages_s
             rows = [] if riders is None else [[i] for i in riders.ids]
             return Watched(stages_s, self.read(rows, riders.slots) if riders else None)
@@ -110,9 +125,9 @@ class GraphedSteps(Steps):
         D = fitting((0, *self._rider_sizes), count)
         events = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
         events[0].record()
-        pixels = resize(pictures.pin_memory().to(self._vlm.device, non_blocking=True), *grid,
-                        self._vlm.config.vision)  # fmt: skip
-        self._pixels[: len(slots)].copy_(pixels)
+        torch.cuda.current_stream().wait_stream(self._uploads)
+        for static, picture in zip(self._pixels, pictures, strict=False):
+            static.copy_(picture)
         _fill(self._times_s[:F], times_s, 0.0)
         _fill(self._frame_slots[:F], slots, NULL_SLOT)
         if riders:

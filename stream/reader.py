@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from torch import Tensor
+
 from sources.errors import SourceError
-from sources.frame import SourceItem, VideoFrame, VideoSource
+from sources.frame import Image, SourceItem, VideoFrame, VideoSource
 from sources.status import FramesLost, SourceCondition, SourceStatus
 from stream.buffer import FrameBuffer, ScheduledFrame
 from stream.events import (
@@ -41,6 +43,7 @@ class FrameReader:
         reset_on_gap: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], bool] | None = None,
+        stage: Callable[[Image], Tensor | None] = lambda image: None,
     ) -> None:
         """Prepare; nothing is read yet.
 
@@ -49,6 +52,7 @@ class FrameReader:
             duration_s: end the stream at this time on its own clock.
             reset_on_gap: whether the stream begins anew after a gap; it is only told here.
             wait: sleeps so many seconds; True if the reader was stopped meanwhile.
+            stage: makes a picture ready for the engine, on this thread.
         """
         self._stream = stream
         self._source = source
@@ -60,6 +64,7 @@ class FrameReader:
         self._clock = clock
         self._stopped = threading.Event()
         self._wait = wait or self._stopped.wait
+        self._stage = stage
         self._start_s: float | None = None
         self._state_since_s: float | None = None
         self.newest: VideoFrame | None = None
@@ -143,7 +148,12 @@ class FrameReader:
                 frame = replace(frame, arrived_s=self._clock())
         self.newest = frame
         self._publish(FrameAdmitted(self._stream, frame.seq, tick, due_s))
-        if self._buffer.put(ScheduledFrame(frame, tick, due_s)):
+        try:
+            picture = self._stage(frame.image)
+        except Exception:
+            self._drop(frame, tick, DropReason.FAILED)
+            raise
+        if self._buffer.put(ScheduledFrame(frame, tick, due_s, picture)):
             return True
         self._drop(frame, tick, DropReason.CLOSED)
         return False

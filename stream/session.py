@@ -100,6 +100,7 @@ class StreamSession:
             duration_s=config.duration_s,
             reset_on_gap=config.reset_on_gap,
             clock=clock,
+            stage=engine.stage,
         )
         self._thread = threading.Thread(target=self._reader.run, name="reader", daemon=True)
 

@@ -7,11 +7,13 @@ were captured once.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from model.infinitevl import InfiniteVL
 from model.state import StatePool
+from sources.frame import Image
 
 
 class Riders(NamedTuple):
@@ -47,15 +49,19 @@ class Steps:
         slot = self._pool.num_slots
         self._vlm.start_stream(slot, self._pool)
         cell = self._vlm.config.vision.cell_size
-        picture = torch.zeros(1, grid[0] * cell, grid[1] * cell, 3, dtype=torch.uint8)
-        self.watch(picture, [0.0], [slot], grid)
+        image = np.zeros((grid[0] * cell, grid[1] * cell, 3), dtype=np.uint8)
+        self.watch([self.stage(image, grid)], [0.0], [slot], grid)
         for length in (min(8, self._pool.max_append), 1):
             self.read([[0] * length], [slot])
         self._pool.reset(slot)
 
+    def stage(self, image: Image, grid: tuple[int, int]) -> Tensor:
+        """Make a picture ready for `watch`; may be called from any thread, while a step runs."""
+        return torch.from_numpy(image)
+
     def watch(
         self,
-        pictures: Tensor,
+        pictures: Sequence[Tensor],
         times_s: Sequence[float],
         slots: Sequence[int],
         grid: tuple[int, int],
@@ -64,7 +70,7 @@ class Steps:
         """Let each stream see one picture.
 
         Args:
-            pictures: [B, height, width, 3] uint8 RGB on the CPU.
+            pictures: B of one shape, from `stage` for this grid.
             times_s: B numbers, seconds since each stream's first frame.
             slots: B numbers, all different.
             grid: rows and columns of image tokens.
@@ -82,7 +88,7 @@ class Steps:
             stages_s[stage], last_s = now_s - last_s, now_s
 
         self._vlm.append_frames(
-            pictures.to(device),
+            torch.stack(list(pictures)).to(device),
             torch.tensor(times_s, dtype=torch.float64, device=device),
             torch.tensor(slots, device=device),
             self._pool,

@@ -303,3 +303,18 @@ def test_a_duration_is_over_though_no_frame_comes() -> None:
     reading.reader.run()
     assert reading.states()[-1] == (SourceCondition.ENDED, "the 10 s asked for are over")
     assert reading.clock() == 110.0
+
+
+def test_picture_that_cannot_be_staged_is_accounted_for() -> None:
+    """Where the device has no room, the frame is dropped as failed and the stream says so."""
+
+    def stage(image: object) -> None:
+        raise RuntimeError("out of memory")
+
+    events = Events()
+    buffer = FrameBuffer(1000, FullPolicy.WAIT, lambda _: None, lambda: None)
+    reader = FrameReader("s", scripted(3), buffer, events, fps=None, stage=stage)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        reader.run()
+    assert [e.reason for e in events.of(FrameDropped)] == [DropReason.FAILED]
+    assert [e.condition for e in events.of(SourceState)][-1] is SourceCondition.FAILED
