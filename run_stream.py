@@ -15,10 +15,13 @@ from ui.process_title import hide_secrets
 hide_secrets()  # before the slow imports, since `ps` shows arguments to everyone
 
 import argparse
+import gc
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -70,7 +73,8 @@ def main(argv: list[str] | None = None) -> int:
     except torch.OutOfMemoryError:
         print("error: the model and its state do not fit on the device", file=sys.stderr)
         return 2
-    return run(engine, streams, terminal, server)
+    with collecting_only_new_garbage():
+        return run(engine, streams, terminal, server)
 
 
 def put_together(
@@ -171,6 +175,21 @@ def _server(
 def default_threads() -> int:
     """CPU threads of the model: one core stays with the frames, and small products use few."""
     return max(1, min(4, (os.cpu_count() or 1) - 1))
+
+
+@contextmanager
+def collecting_only_new_garbage() -> Iterator[None]:
+    """Within this the garbage collector passes over what is there already, most of all PyTorch.
+
+    It would look at all of it again and again, whenever clients come: 140 ms in which no thread
+    runs, so that frames are dropped.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def introduction(model: LoadedModel) -> str:

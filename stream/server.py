@@ -32,10 +32,12 @@ from stream.registry import StreamRegistry, UnknownStreamError
 from stream.token_bucket import TokenBucket
 
 QUERY_PATH = "/v1/stream"
-MAX_SOCKETS = 100
+MAX_SOCKETS = 128
 # What a client may send before its socket is read more slowly.
 MESSAGES_S, MESSAGE_BURST = 50.0, 100
-SLOW_S, TICK_S, DRAIN_S = 5.0, 0.1, 20.0
+# How many clients are let in: many at the same moment would hold up a frame.
+CLIENTS_S, CLIENT_BURST = 50.0, 4
+SLOW_S, TICK_S, DRAIN_S = 5.0, 0.05, 20.0
 _JPEG_QUALITY = 85
 _TRY_AGAIN_LATER = 1013
 
@@ -71,6 +73,7 @@ class Server:
         self._hub, self._registry, self._metrics = hub, registry, metrics
         self._doors, self._address = doors, address
         self._port = address.port
+        self._coming = TokenBucket(CLIENTS_S, CLIENT_BURST, time.monotonic())
         metrics.count_connections(lambda: float(hub.num_connections))
 
     @property
@@ -152,6 +155,9 @@ class Server:
         if pushes:
             socket.protocol.max_message_size = MAX_PICTURE_BYTES
         if pushes or path == QUERY_PATH:
+            wait_s = self._coming.wait_s(time.monotonic())
+            self._coming.take()
+            await asyncio.sleep(wait_s)
             full = self._hub.num_connections >= MAX_SOCKETS
             return _text(503, "too many clients") if full else None
         return await asyncio.to_thread(self._page, path)
