@@ -24,6 +24,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Origin, Subprotocol
 
 from stream.doors import Doors
+from stream.guarded_socket import GuardedSocket
 from stream.hub import MAX_MESSAGE_BYTES, Connection, Hub
 from stream.ingest import INGEST_PATH, MAX_PICTURE_BYTES, Ingest
 from stream.metrics import CONTENT_TYPE, Metrics
@@ -100,6 +101,7 @@ class Server:
                 close_timeout=1.0,
                 ssl=address.tls,
                 server_header=None,
+                create_connection=GuardedSocket,
             ) as server:
                 self._port = next(iter(server.sockets)).getsockname()[1]
                 started()
@@ -237,6 +239,11 @@ class ServerThread:
         self._started = threading.Event()
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
+
+    @property
+    def num_tasks(self) -> int:
+        """Tasks of its event loop: some of its own, and a few for every client."""
+        return len(asyncio.all_tasks(self._loop))
 
     def start(self) -> str:
         """Begin to listen; returns the address for clients. Raises OSError if it cannot be had."""
