@@ -26,12 +26,12 @@ from tests.test_stream_server import LOCKED, QUICK, TOKEN, Served, serving
 class Hubbub:
     """A hub whose engine is stepped by hand, without sockets."""
 
-    def __init__(self, limits: SessionLimits = QUICK) -> None:
+    def __init__(self, limits: SessionLimits = QUICK, frames: int = 5) -> None:
         self.clock = FakeClock()
         self.engine = Engine(loaded(), EngineConfig(4, max_streams=2))
         self.registry = StreamRegistry(self.engine, 2)
         for name in ("cam", "door"):
-            self.registry.open(name, scripted(5, holds=True), StreamConfig(fps=None))
+            self.registry.open(name, scripted(frames, holds=True), StreamConfig(fps=None))
         self.hub = Hub(self.registry, About("0", "mini", trained=False), limits, self.clock)
         self.registry.subscribe(self.hub.happened)
         self.registry.start_all()
