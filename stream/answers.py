@@ -150,7 +150,8 @@ class Answers:
                 slices.append(part)
         if not batch:
             return False
-        longest = max(map(len, slices))
+        # Kernels are made and kept for every shape: a few lengths, not all, bound their memory.
+        longest = min(1 << (max(map(len, slices)) - 1).bit_length(), self._pool.max_append)
         ids = torch.tensor([part + [0] * (longest - len(part)) for part in slices])
         lengths = torch.tensor([len(part) for part in slices])
         self._append(batch, ids, lengths)
