@@ -39,6 +39,8 @@ MESSAGES_S, MESSAGE_BURST = 50.0, 100
 # How many clients are let in: many at the same moment would hold up a frame.
 CLIENTS_S, CLIENT_BURST = 50.0, 4
 SLOW_S, TICK_S, DRAIN_S = 5.0, 0.05, 20.0
+# A handshake takes no longer, and a client that does not answer a ping for so long is gone.
+OPEN_S, PING_S = 10.0, 20.0
 _JPEG_QUALITY = 85
 _TRY_AGAIN_LATER = 1013
 
@@ -98,6 +100,9 @@ class Server:
                 compression=None,
                 max_size=MAX_MESSAGE_BYTES,
                 max_queue=8,
+                open_timeout=OPEN_S,
+                ping_interval=PING_S,
+                ping_timeout=PING_S,
                 close_timeout=1.0,
                 ssl=address.tls,
                 server_header=None,

@@ -150,6 +150,21 @@ def test_statistics_go_on_when_one_of_the_streams_was_closed(hubbub: Hubbub) -> 
     assert [m["stream"] for m in told if m["type"] == "stats"] == ["door"]
 
 
+def test_statistics_of_many_are_spread_over_ticks_and_reach_everyone(hubbub: Hubbub) -> None:
+    """Those of all at once would hold up a frame; and nobody comes twice before all came once."""
+    many = [hubbub.hub.connect() for _ in range(20)]
+    for one in many:
+        hubbub.say(one, "stream.subscribe", stream="cam", channels=["stats"], stats_interval_ms=200)
+        heard(one)
+    told = []
+    for _ in range(3):
+        hubbub.hub.tick()
+        told.append([kinds(one).count("stats") for one in many])
+        hubbub.clock.advance(1.0)
+    assert [sum(tick) for tick in told] == [8, 8, 8]
+    assert all(map(sum, zip(*told, strict=True)))
+
+
 def test_who_comes_while_the_server_ends_is_told_and_cannot_ask(hubbub: Hubbub) -> None:
     hubbub.hub.drain(20.0, "the server ends")
     hubbub.clock.advance(5.0)
