@@ -146,7 +146,8 @@ def main(argv: list[str] | None = None) -> int:
             rows.append(row(f"{name} {number + 1}", each[name][number], load))
     rows += [row(f"{name}, all", total[name], "") for name in (ALONE, CROWDED)]
     difference = round(total[CROWDED]["late_ms_p99"] - total[ALONE]["late_ms_p99"], 2)
-    print(f"Neighbours change the p99 lateness of frames by {difference:+.1f} ms.")
+    change = f"{difference:+.1f} ms" if math.isfinite(difference) else "more than can be told"
+    print(f"Neighbours change the p99 lateness of frames by {change}.")
     result = {
         "benchmark": "neighbours",
         "model": args.model,
