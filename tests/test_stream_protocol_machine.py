@@ -268,7 +268,7 @@ class Exchanges(RuleBasedStateMachine):
 
 class TestExchanges(Exchanges.TestCase):
     settings = settings(
-        max_examples=4000 if LONG else 140,
+        max_examples=4000 if LONG else 260,
         stateful_step_count=50,
         derandomize=not LONG,
         database=None,
