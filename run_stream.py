@@ -16,10 +16,12 @@ from ui.process_title import hide_secrets
 hide_secrets()  # before the slow imports, since `ps` shows arguments to everyone
 
 import argparse
+import gc
 import signal
 import sys
 import threading
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -82,7 +84,8 @@ def watch(args: argparse.Namespace) -> int:
     except torch.OutOfMemoryError:
         print("error: the model and its state do not fit on the device", file=sys.stderr)
         return 2
-    return run(engine, streams, terminal, server)
+    with collecting_only_new_garbage():
+        return run(engine, streams, terminal, server)
 
 
 def put_together(
@@ -190,6 +193,21 @@ def _server(
         app = make_app(streams, asking, Pages(streams, metrics), doors, model.name, origins)
         servers.append(HttpServer(app, asking, doors, Address(host, port, origins, tls)))
     return ServerThread(*servers)
+
+
+@contextmanager
+def collecting_only_new_garbage() -> Iterator[None]:
+    """Within this the garbage collector passes over what is there already, most of all PyTorch.
+
+    It would look at all of it again and again, whenever clients come: 140 ms in which no thread
+    runs, so that frames are dropped.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def introduction(model: LoadedModel) -> str:

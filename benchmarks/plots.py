@@ -1,9 +1,10 @@
-"""Pictures of a training and of an exam, for the documentation.
+"""Pictures of a training, of an exam and of a soak, for the documentation.
 
     python -m benchmarks.plots training runs/nano/log.jsonl docs/images/training.png
     python -m benchmarks.plots exam answers.jsonl docs/images/exam.png
+    python -m benchmarks.plots soak soak.jsonl docs/images/soak.png
 
-The answers are what `benchmarks.exam --keep` wrote down.
+The answers are what `benchmarks.exam --keep` wrote down, the soak what `benchmarks.soak` did.
 """
 
 import argparse
@@ -63,6 +64,19 @@ def exam(answers: list[Path], out: Path) -> None:
     _finish(figure, (left, right), out)
 
 
+def soak(samples: Path, out: Path) -> None:
+    """What a server holds over the minutes; its threads and descriptors and tasks beside memory."""
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    minutes = [line["s"] / 60 for line in lines]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
+    left.plot(minutes, [line["rss_mb"] for line in lines], label="resident memory", linewidth=1)
+    left.set(xlabel="minutes", ylabel="MB", ylim=(0, None), title="Memory of the server")
+    for name in ("tasks", "fds", "threads", "children"):
+        right.plot(minutes, [line[name] for line in lines], label=name, linewidth=1)
+    right.set(xlabel="minutes", ylim=(0, None), title="What else it holds")
+    _finish(figure, (left, right), out)
+
+
 def _finish(figure: Any, axes: tuple[Any, ...], out: Path) -> None:
     for axis in axes:
         axis.grid(alpha=0.3)
@@ -73,8 +87,8 @@ def _finish(figure: Any, axes: tuple[Any, ...], out: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Draw a training or an exam.")
-    parser.add_argument("what", choices=["training", "exam"])
+    parser = argparse.ArgumentParser(description="Draw a training, an exam or a soak.")
+    parser.add_argument("what", choices=["training", "exam", "soak"])
     parser.add_argument("files", type=Path, nargs="+", help="what to read, then the picture")
     args = parser.parse_args()
     *sources, out = args.files
@@ -82,6 +96,8 @@ def main() -> int:
         parser.error("name what to read, then the picture")
     if args.what == "training":
         training(sources[0], out)
+    elif args.what == "soak":
+        soak(sources[0], out)
     else:
         exam(sources, out)
     return 0

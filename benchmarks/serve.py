@@ -12,30 +12,16 @@ import asyncio
 import json
 import subprocess
 import sys
-import threading
 import time
-from pathlib import Path
 
 import torch
 
-from benchmarks.loading import load
 from benchmarks.report import in_ms, quantile, show
+from benchmarks.serving import looped_clip, serving
 from model.checkpoint import DEFAULT_MODEL, default_threads
-from sources.open import SourceOptions, open_source
-from stream.buffer import FullPolicy
 from stream.client import Client
-from stream.doors import Doors
-from stream.engine import Engine, EngineConfig
-from stream.hub import About, Hub
-from stream.metrics import BuildInfo, Metrics
-from stream.protocol_session import SessionLimits
-from stream.registry import StreamRegistry
-from stream.server import Address, Server, ServerThread
-from stream.session import StreamConfig
-from stream.version import VERSION
 from ui.words import milliseconds, percent
 
-CLIP = Path(__file__).parent.parent / "assets" / "demo.mp4"
 QUESTION = "What do you see?"
 PAUSE_S = 1.0  # as fast as the limit of a session allows
 HEADER = ["clients", "on time", "p99 frame", "first text p50", "p95", "p99", "answer p50", "p95",
@@ -65,29 +51,12 @@ async def all_clients(url: str, count: int, seconds: float) -> list[tuple[float,
 
 def measure(model_name: str, count: int, seconds: float) -> dict[str, object]:
     """Serve, let clients ask, and say how both fared."""
-    model = load(model_name)
-    engine = Engine(
-        model, EngineConfig(frame_tokens=model.frame_tokens, grid=model.grid, max_streams=1)
-    )
-    thread = threading.Thread(target=engine.run, daemon=True)
-    thread.start()
-    streams = StreamRegistry(engine, 1)
-    source = open_source(str(CLIP), SourceOptions(loop=True))
-    streams.open("cam", source, StreamConfig(on_full=FullPolicy.DROP_OLDEST))
-    hub = Hub(streams, About(VERSION, model.name, model.trained), SessionLimits())
-    metrics = Metrics(BuildInfo(VERSION, torch.__version__, model.name))
-    server = ServerThread(Server(hub, streams, metrics, Doors(), Address("127.0.0.1", 0)))
-    url = server.start()
-    streams.start_all()
-    command = [sys.executable, "-m", "benchmarks.serve", "--ask", url]
-    command += ["--clients", str(count), "--seconds", str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    times = json.loads(done.stdout)
-    report = streams.get("cam").report()
-    streams.stop_all("measured", 10.0)
-    server.stop()
-    engine.close()
-    thread.join()
+    with serving(model_name, {"cam": looped_clip()}) as served:
+        command = [sys.executable, "-m", "benchmarks.serve", "--ask", served.url]
+        command += ["--clients", str(count), "--seconds", str(seconds)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        times = json.loads(done.stdout)
+        report = served.streams.get("cam").report()
     result: dict[str, object] = {
         "clients": count,
         "answers": len(times),

@@ -25,6 +25,8 @@ from stream.registry import StreamRegistry, UnknownStreamError
 MAX_MESSAGE_BYTES = 1 << 16
 # What is kept of clients that went away, at most.
 _MOST_LOST = 256
+# Sessions whose statistics are sent at one tick: those of all at once would hold up a frame.
+_STATS_A_TICK = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class RegistryStreams:
 
     def __init__(self, registry: StreamRegistry) -> None:
         self._registry = registry
+        self._reports: dict[str, MonitorReport] = {}
 
     def names(self) -> Sequence[str]:
         return self._registry.names
@@ -76,7 +79,14 @@ class RegistryStreams:
         return self._registry.get(name).source_state
 
     def report(self, name: str) -> MonitorReport:
-        return self._registry.get(name).report()
+        """The count of this tick, the same for all who ask: to count takes the stream's lock."""
+        if name not in self._reports:
+            self._reports[name] = self._registry.get(name).report()
+        return self._reports[name]
+
+    def tick(self) -> None:
+        """Count anew from now on."""
+        self._reports.clear()
 
 
 class Hub:
@@ -91,7 +101,8 @@ class Hub:
     ) -> None:
         self.streams = RegistryStreams(registry)
         self._registry, self._about, self._limits, self._clock = registry, about, limits, clock
-        self._connections: set[Connection] = set()
+        # In order: those whose statistics were sent last come last.
+        self._connections: dict[Connection, None] = {}
         self._lost: dict[str, _Lost] = {}
         self._ending: tuple[float, str] | None = None
 
@@ -148,7 +159,7 @@ class Hub:
                 streams=[self.streams.info(name) for name in self.streams.names()],
             )
         )
-        self._connections.add(connection)
+        self._connections[connection] = None
         if self._ending is not None:
             until_s, reason = self._ending
             self._do(connection, session.drain(max(0.0, until_s - self._clock()), reason))
@@ -168,7 +179,7 @@ class Hub:
         """A client is gone; for a while its session can be taken up again."""
         if connection not in self._connections:
             return
-        self._connections.remove(connection)
+        del self._connections[connection]
         session = connection.session
         self._lost[session.token] = _Lost(session, self._clock() + self._limits.resume_s)
         while len(self._lost) > _MOST_LOST:
@@ -186,9 +197,8 @@ class Hub:
     def tick(self) -> None:
         """To be called some times a second: statistics that are due, sessions that are over."""
         now_s = self._clock()
-        for connection in self._connections:
-            with contextlib.suppress(UnknownStreamError):  # closed just now
-                self._do(connection, connection.session.stats(now_s))
+        self.streams.tick()
+        self._send_stats(now_s)
         for token in [token for token, lost in self._lost.items() if lost.until_s <= now_s]:
             self._forget(token)
 
@@ -197,6 +207,19 @@ class Hub:
         self._ending = self._clock() + time_left_s, reason
         for connection in self._connections:
             self._do(connection, connection.session.drain(time_left_s, reason))
+
+    def _send_stats(self, now_s: float) -> None:
+        """Statistics to some of those for whom they are due; the others come first next time."""
+        left = _STATS_A_TICK
+        for connection in list(self._connections):
+            with contextlib.suppress(UnknownStreamError):  # closed just now
+                if effects := connection.session.stats(now_s):
+                    self._do(connection, effects)
+                    del self._connections[connection]
+                    self._connections[connection] = None
+                    left -= 1
+            if not left:
+                return
 
     def _forget(self, token: str) -> None:
         for effect in self._lost.pop(token).session.abandon():
@@ -226,7 +249,7 @@ class Hub:
         same = (c for c in self._connections if c is not by and c.session.token == token)
         if (old := next(same, None)) is None:
             return None
-        self._connections.remove(old)
+        del self._connections[old]
         old.let_go()
         return old.session
 

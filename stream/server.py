@@ -24,6 +24,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Origin, Subprotocol
 
 from stream.doors import Doors, ShutOutError
+from stream.guarded_socket import GuardedSocket
 from stream.hub import MAX_MESSAGE_BYTES, Connection, Hub
 from stream.ingest import INGEST_PATH, MAX_PICTURE_BYTES, Ingest
 from stream.metrics import Metrics
@@ -33,10 +34,14 @@ from stream.registry import StreamRegistry
 from stream.token_bucket import TokenBucket
 
 QUERY_PATH = "/v1/stream"
-MAX_SOCKETS = 100
+MAX_SOCKETS = 128
 # What a client may send before its socket is read more slowly.
 MESSAGES_S, MESSAGE_BURST = 50.0, 100
-SLOW_S, TICK_S, DRAIN_S = 5.0, 0.1, 20.0
+# How many clients are let in: many at the same moment would hold up a frame.
+CLIENTS_S, CLIENT_BURST = 50.0, 4
+SLOW_S, TICK_S, DRAIN_S = 5.0, 0.05, 20.0
+# A handshake takes no longer, and a client that does not answer a ping for so long is gone.
+OPEN_S, PING_S = 10.0, 20.0
 _TRY_AGAIN_LATER = 1013
 
 
@@ -71,6 +76,7 @@ class Server:
         self._hub, self._metrics, self._pages = hub, metrics, Pages(registry, metrics)
         self._doors, self._address = doors, address
         self._port = address.port
+        self._coming = TokenBucket(CLIENTS_S, CLIENT_BURST, time.monotonic())
         metrics.count_connections(lambda: float(hub.num_connections))
 
     @property
@@ -94,9 +100,13 @@ class Server:
                 compression=None,
                 max_size=MAX_MESSAGE_BYTES,
                 max_queue=8,
+                open_timeout=OPEN_S,
+                ping_interval=PING_S,
+                ping_timeout=PING_S,
                 close_timeout=1.0,
                 ssl=address.tls,
                 server_header=None,
+                create_connection=GuardedSocket,
             ) as server:
                 self._port = next(iter(server.sockets)).getsockname()[1]
                 started()
@@ -155,6 +165,9 @@ class Server:
         if pushes:
             socket.protocol.max_message_size = MAX_PICTURE_BYTES
         if talks:
+            wait_s = self._coming.wait_s(time.monotonic())
+            self._coming.take()
+            await asyncio.sleep(wait_s)
             full = self._hub.num_connections >= MAX_SOCKETS
             return _text(503, "too many clients") if full else None
         return _response(await asyncio.to_thread(self._pages.at, path))
@@ -224,6 +237,11 @@ class ServerThread:
     def urls(self) -> list[str]:
         """Where clients find each server, once started."""
         return [server.url for server in self._servers]
+
+    @property
+    def num_tasks(self) -> int:
+        """Tasks of its event loop: some of its own, and a few for every client."""
+        return len(asyncio.all_tasks(self._loop))
 
     def start(self) -> str:
         """Begin to listen; returns the first server's address. Raises OSError if one has none."""

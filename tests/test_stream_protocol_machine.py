@@ -1,11 +1,16 @@
 """Whatever clients send and streams do: an accepted question ends exactly once, nothing escapes.
 
-A few thousand random exchanges with every run; `FUZZ=long` for a hundred thousand.
+An exchange is a message of a client's, an event of a stream, or the loss or return of a connection.
+Ten thousand random ones with every run, the same each time; for more than a hundred thousand, new
+ones each time, in some minutes:
+
+    FUZZ=long pytest -s tests/test_stream_protocol_machine.py
 """
 
 import itertools
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, settings
@@ -29,6 +34,8 @@ from tests.protocol_streams import FixedStreams, answer_done
 LONG = os.environ.get("FUZZ") == "long"
 LIMITS = SessionLimits(open_queries=3, queries_per_s=4.0, query_burst=6)
 ENGINE_QUESTIONS = 5
+LEAST_EXCHANGES = 100_000 if LONG else 10_000
+COUNTS: Counter[str] = Counter()  # of all runs together
 
 ids = st.sampled_from([*"abcdefghijklmnopqrstuvwxyz", "", "é", "x" * 65])
 names = st.sampled_from(["cam", "door"] * 4 + ["nowhere", "", None])
@@ -112,6 +119,7 @@ class Exchanges(RuleBasedStateMachine):
             return
         match message:
             case QueryAccepted(id=id):
+                COUNTS["accepted questions"] += 1
                 assert id not in client.accepted
                 client.accepted.add(id)
             case AnswerDeltaMessage(id=id, seq=seq, delta=delta):
@@ -129,6 +137,7 @@ class Exchanges(RuleBasedStateMachine):
         asker, text = self.open.pop(key, None), self.texts.pop(key, "")
         if asker is None:
             return
+        COUNTS["events"] += 1
         event = answer_done(key[0], key[1], asker, status, text)
         for client in self.clients:
             self.do(client, client.session.happened(event))
@@ -137,6 +146,7 @@ class Exchanges(RuleBasedStateMachine):
     def send_anything(self, who: int, data: str | bytes) -> None:
         client = self.clients[who]
         if client.connected:
+            COUNTS["messages"] += 1
             self.do(client, client.session.receive(data, self.now_s))
 
     @rule(
@@ -152,6 +162,11 @@ class Exchanges(RuleBasedStateMachine):
     def ask_several(self, who: int, letters: list[str]) -> None:
         for letter in letters[:3]:
             self.create(who, letter, "cam", "Who?")
+
+    @rule(who=st.integers(0, 1), id=ids, text=questions, times=st.integers(2, 20))
+    def flood(self, who: int, id: str, text: str, times: int) -> None:
+        for _ in range(times):
+            self.create(who, id, "cam", text)
 
     @rule(who=st.integers(0, 1), id=ids)
     def cancel(self, who: int, id: str) -> None:
@@ -173,6 +188,7 @@ class Exchanges(RuleBasedStateMachine):
     @rule(which=st.integers(0, 2), text=st.text(min_size=1, max_size=4))
     def a_token_comes(self, which: int, text: str) -> None:
         for key in itertools.islice(self.open, which, which + 1):
+            COUNTS["events"] += 1
             self.texts[key] += text
             delta = AnswerDelta(key[0], key[1], self.open[key], 0, text)
             for client in self.clients:
@@ -185,13 +201,16 @@ class Exchanges(RuleBasedStateMachine):
 
     @rule()
     def a_source_is_lost(self) -> None:
+        COUNTS["events"] += 1
         state = SourceState("cam", SourceCondition.RECONNECTING, "lost", self.now_s)
         for client in self.clients:
             self.do(client, client.session.happened(state))
 
     @rule(who=st.integers(0, 1), chance=st.integers(0, 3))
     def connection_is_lost(self, who: int, chance: int) -> None:
-        self.clients[who].connected &= chance < 3
+        client = self.clients[who]
+        COUNTS["connections lost"] += client.connected and chance == 3
+        client.connected &= chance < 3
 
     @rule(who=st.integers(0, 1))
     def comes_back(self, who: int) -> None:
@@ -199,6 +218,7 @@ class Exchanges(RuleBasedStateMachine):
         client = self.clients[who]
         if client.connected:
             return
+        COUNTS["connections back"] += 1
         after = max((done.number for done in client.done.values()), default=0)
         lost, fresh = client.session, self.connect()
         client.connected = True
@@ -211,6 +231,7 @@ class Exchanges(RuleBasedStateMachine):
     @rule(who=st.integers(0, 1), status=st.sampled_from(AnswerStatus))
     def misses_an_answer(self, who: int, status: AnswerStatus) -> None:
         client = self.clients[who]
+        COUNTS["connections lost"] += client.connected
         client.connected = False
         mine = [key for key, asker in self.open.items() if asker == client.session.asker]
         for key in mine[:1]:
@@ -245,12 +266,18 @@ class Exchanges(RuleBasedStateMachine):
                 assert all(a in ("?", b) for a, b in heard)
 
 
-TestExchanges = Exchanges.TestCase
-TestExchanges.settings = settings(
-    max_examples=2000 if LONG else 120,
-    stateful_step_count=50,
-    derandomize=not LONG,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+class TestExchanges(Exchanges.TestCase):
+    settings = settings(
+        max_examples=4000 if LONG else 260,
+        stateful_step_count=50,
+        derandomize=not LONG,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        exchanges = COUNTS.total() - COUNTS["accepted questions"]
+        print(f"{exchanges} exchanges:", ", ".join(f"{n} {what}" for what, n in COUNTS.items()))
+        assert exchanges >= LEAST_EXCHANGES

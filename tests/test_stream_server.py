@@ -19,6 +19,7 @@ from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as connect_sync
 
+from model.checkpoint import LoadedModel
 from sources.pushed import PushedSource
 from stream import server
 from stream.client import Client, RefusedError
@@ -62,9 +63,12 @@ class Served:
 
 @contextmanager
 def serving(
-    doors: Doors = UNLOCKED, limits: SessionLimits = QUICK, origins: tuple[str, ...] = ()
+    doors: Doors = UNLOCKED,
+    limits: SessionLimits = QUICK,
+    origins: tuple[str, ...] = (),
+    model: LoadedModel | None = None,
 ) -> Iterator[Served]:
-    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS, max_streams=2))
+    engine = Engine(model or loaded(), EngineConfig(FRAME_TOKENS, max_streams=2))
     with running(engine):
         registry = StreamRegistry(engine, 2)
         metrics = Metrics(BuildInfo("0", "0", "mini"))

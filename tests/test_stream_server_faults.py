@@ -26,12 +26,12 @@ from tests.test_stream_server import LOCKED, QUICK, TOKEN, Served, serving
 class Hubbub:
     """A hub whose engine is stepped by hand, without sockets."""
 
-    def __init__(self, limits: SessionLimits = QUICK) -> None:
+    def __init__(self, limits: SessionLimits = QUICK, frames: int = 5) -> None:
         self.clock = FakeClock()
         self.engine = Engine(loaded(), EngineConfig(4, max_streams=2))
         self.registry = StreamRegistry(self.engine, 2)
         for name in ("cam", "door"):
-            self.registry.open(name, scripted(5, holds=True), StreamConfig(fps=None))
+            self.registry.open(name, scripted(frames, holds=True), StreamConfig(fps=None))
         self.hub = Hub(self.registry, About("0", "mini", trained=False), limits, self.clock)
         self.registry.subscribe(self.hub.happened)
         self.registry.start_all()
@@ -149,6 +149,21 @@ def test_statistics_go_on_when_one_of_the_streams_was_closed(hubbub: Hubbub) -> 
     hubbub.hub.tick()
     told = [json.loads(m.to_json()) for m in heard(one)]
     assert [m["stream"] for m in told if m["type"] == "stats"] == ["door"]
+
+
+def test_statistics_of_many_are_spread_over_ticks_and_reach_everyone(hubbub: Hubbub) -> None:
+    """Those of all at once would hold up a frame; and nobody comes twice before all came once."""
+    many = [hubbub.hub.connect() for _ in range(20)]
+    for one in many:
+        hubbub.say(one, "stream.subscribe", stream="cam", channels=["stats"], stats_interval_ms=200)
+        heard(one)
+    told = []
+    for _ in range(3):
+        hubbub.hub.tick()
+        told.append([kinds(one).count("stats") for one in many])
+        hubbub.clock.advance(1.0)
+    assert [sum(tick) for tick in told] == [8, 8, 8]
+    assert all(map(sum, zip(*told, strict=True)))
 
 
 def test_who_comes_while_the_server_ends_is_told_and_cannot_ask(hubbub: Hubbub) -> None:

@@ -1,0 +1,66 @@
+"""A websocket whose client cannot keep us busy with what is no message.
+
+Messages are read only as fast as a client may send them. Pings, pongs and tiny fragments are
+handled by the websockets library as they come, a million of them as well: so they are counted
+here, and who sends too many is let go.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request
+
+from stream.token_bucket import TokenBucket
+
+FRAMES_S, FRAME_BURST = 20.0, 200
+# Sockets in all, also those that have not yet said what they want.
+MOST_SOCKETS = 256
+_TINY_BYTES = 1024
+# Frames that have come at once are looked at in pieces: after one too many no more are.
+_PIECE_BYTES = 1024
+
+
+class GuardedSocket(ServerConnection):
+    """Counts frames that are no messages; closes with 1008 when they are too many."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._frames = TokenBucket(FRAMES_S, FRAME_BURST, time.monotonic())
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if len(self.server.handler_tasks) > MOST_SOCKETS:
+            self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), _PIECE_BYTES):
+            if self._refused:
+                return
+            super().data_received(data[start : start + _PIECE_BYTES])
+
+    def process_event(self, event: Request | Frame) -> None:  # type: ignore[override]
+        super().process_event(event)
+        if self._refused or not (isinstance(event, Frame) and _is_no_message(event)):
+            return
+        if self._frames.wait_s(time.monotonic()):
+            self._refuse()
+        else:
+            self._frames.take()
+
+    def _refuse(self) -> None:
+        """Say why, and read no more; who does not hear it is cut off all the same."""
+        self._refused = True
+        self.protocol.fail(CloseCode.POLICY_VIOLATION, "too many pings or fragments")
+        self.send_data()
+        self.transport.pause_reading()
+        self.loop.call_later(self.close_timeout or 0.0, self.transport.abort)
+
+
+def _is_no_message(frame: Frame) -> bool:
+    if frame.opcode in (Opcode.PING, Opcode.PONG):
+        return True
+    return not frame.fin and len(frame.data) < _TINY_BYTES
