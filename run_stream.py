@@ -27,6 +27,7 @@ import torch
 
 from model.checkpoint import NANO, LoadedModel, best_dtype, default_threads, load_model
 from model.config import VisionConfig
+from model.precision import use_fp8
 from model.weights import CheckpointError
 from sources.errors import SourceError
 from sources.frame import VideoSource
@@ -62,6 +63,7 @@ REFUSALS = (
     ValueError,
     MemoryError,
 )
+FP8_FROM = (8, 9)
 # What a camera's pictures will be like is not known before it sends one.
 WARM_UP_HEIGHT, WARM_UP_WIDTH = 360, 640
 
@@ -92,12 +94,14 @@ def put_together(
     args: argparse.Namespace,
 ) -> tuple[StreamRegistry, Terminal, Engine, ServerThread | None]:
     """Sources, model, engine, streams, terminal, server, and the questions that were given."""
-    device = _device(args.device)
+    device = _device(args.device, args.precision)
     sampling = SamplingParams(args.max_tokens, args.temperature, args.top_p)
     specs = stream_specs(args)
     questions = [parse_addressed(text, [spec.config.name for spec in specs]) for text in args.ask]
     sources = [_open(spec) for spec in specs]
     model = load_model(args.model, device, best_dtype(device))
+    if args.precision == "fp8":
+        use_fp8(model.vlm)
     engine = Engine(model, _engine_config(args, model, len(specs)))
     if not args.json:
         print(introduction(model))
@@ -259,13 +263,15 @@ def _grid(size: tuple[int, int], vision: VisionConfig) -> tuple[int, int]:
     return rows, columns
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str, precision: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch sees no CUDA device here; use --device cpu")
     if name not in ("cpu", "cuda"):
         raise ValueError(f"--device {name}: known are auto, cpu and cuda")
+    if precision == "fp8" and (name == "cpu" or torch.cuda.get_device_capability() < FP8_FROM):
+        raise ValueError("--precision fp8 needs a GPU with 8-bit products: compute capability 8.9")
     return torch.device(name)
 
 

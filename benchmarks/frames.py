@@ -60,7 +60,7 @@ def decode(steps: Steps, pool: StatePool, count: int) -> list[float]:
     ids, taken = [1] * count, []
     for _ in range(DECODED + 8):
         start_s = time.perf_counter()
-        ids = steps.read([[i] for i in ids], slots).argmax(-1).tolist()
+        ids = steps.decode(ids, slots).argmax(-1).tolist()
         taken.append(time.perf_counter() - start_s)
     return taken[8:]
 
@@ -84,10 +84,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=200)
     parser.add_argument("--frame-size", type=frame_size, default=None, metavar="WxH")
     parser.add_argument("--askers", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--precision", choices=["best", "fp8"], default="best")
     parser.add_argument("--threads", type=int, default=default_threads())
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    model: LoadedModel = load(args.model)
+    model: LoadedModel = load(args.model, args.precision)
     cell = model.vlm.config.vision.cell_size
     side = round(model.frame_tokens**0.5) * cell
     width, height = args.frame_size or (side, side)
@@ -107,6 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     result = {
         "benchmark": "frames",
         "model": args.model,
+        "precision": args.precision,
         "frame_size": [width, height],
         "tokens_a_frame": grid[0] * grid[1],
         **ages(times["frame"], allocated),

@@ -159,10 +159,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--frame-size", type=frame_size, default=(640, 640), metavar="WxH")
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--search", action="store_true", help="find how many streams hold")
+    parser.add_argument("--precision", choices=["best", "fp8"], default="best")
     parser.add_argument("--threads", type=int, default=default_threads())
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    model = load(args.model)
+    model = load(args.model, args.precision)
     if args.search:
         tried = search(model, args)
     else:
@@ -174,6 +175,7 @@ def main(argv: list[str] | None = None) -> int:
     result = {
         "benchmark": "multi_stream",
         "model": args.model,
+        "precision": args.precision,
         "fps": args.fps,
         "frame_size": list(args.frame_size),
         "loads": tried,

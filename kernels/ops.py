@@ -9,9 +9,10 @@ from functools import cache
 
 from torch import Tensor
 
+from kernels.fp8_linear.naive import Quantised, fp8_linear, quantise
 from kernels.gated_delta_net.naive import gated_delta_net
-from kernels.rms_norm.naive import add_rms_norm, rms_norm
-from kernels.silu_mul.naive import silu_mul
+from kernels.rms_norm.naive import add_rms_norm, quantised_rms_norm, rms_norm
+from kernels.silu_mul.naive import quantised_silu_mul, silu_mul
 from kernels.vision_attention.naive import vision_attention
 from kernels.window_attention.sdpa import append_attention
 
@@ -30,6 +31,10 @@ class Ops:
     gated_delta_net: Callable[..., Tensor]
     append_attention: Callable[..., Tensor]
     vision_attention: Callable[..., Tensor]
+    quantise: Callable[[Tensor], Quantised]
+    quantised_rms_norm: Callable[..., tuple[Tensor, Quantised]]
+    quantised_silu_mul: Callable[[Tensor], Quantised]
+    fp8_linear: Callable[..., Tensor]
 
 
 PLAIN = Ops(
@@ -40,12 +45,17 @@ PLAIN = Ops(
     gated_delta_net=gated_delta_net,
     append_attention=append_attention,
     vision_attention=vision_attention,
+    quantise=quantise,
+    quantised_rms_norm=quantised_rms_norm,
+    quantised_silu_mul=quantised_silu_mul,
+    fp8_linear=fp8_linear,
 )
 
 
 @cache
 def fused_ops() -> Ops:
     """The Triton kernels; imported only where they are used, since that takes a second."""
+    from kernels.fp8_linear import fused as fp8
     from kernels.gated_delta_net import fused as delta_net
     from kernels.rms_norm import fused as norm
     from kernels.silu_mul import fused as activation
@@ -60,4 +70,8 @@ def fused_ops() -> Ops:
         gated_delta_net=delta_net.gated_delta_net,
         append_attention=ring.append_attention,
         vision_attention=vision.vision_attention,
+        quantise=fp8.quantise,
+        quantised_rms_norm=norm.quantised_rms_norm,
+        quantised_silu_mul=activation.quantised_silu_mul,
+        fp8_linear=fp8.fp8_linear,
     )

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from kernels.fp8_linear.naive import Quantised
 from kernels.rotary.naive import rotate
 from model.append_plan import AppendPlan, join_rows, split_rows
 from model.config import InfiniteVLConfig
+from model.layers import project
 from model.state import RingKVCache
 
 
@@ -26,10 +28,14 @@ class RingAttention(nn.Module):
         self.qkv_proj = nn.Linear(config.hidden_size, rows)
         self.o_proj = nn.Linear(self.num_heads * self.head_dim, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, cache: RingKVCache, plans: Sequence[AppendPlan]) -> Tensor:
+    def forward(
+        self, x: Tensor | Quantised, cache: RingKVCache, plans: Sequence[AppendPlan]
+    ) -> Tensor:
         """x [N, hidden] -> [N, H D] for `o_proj`; writes keys and values into the ring."""
         outputs = []
-        for qkv, plan in zip(split_rows(self.qkv_proj(x), plans), plans, strict=True):
+        for qkv, plan in zip(
+            split_rows(project(self.qkv_proj, x, plans[0].ops), plans), plans, strict=True
+        ):
             places = plan.sliding if self.sliding else plan.full
             outputs.append(
                 plan.ops.append_attention(

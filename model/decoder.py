@@ -10,7 +10,7 @@ from model.append_plan import Append, AppendPlan, plan_append
 from model.attention import RingAttention
 from model.config import InfiniteVLConfig, LayerType
 from model.delta_net import GatedDeltaNet
-from model.layers import GatedMLP, RMSNorm
+from model.layers import GatedMLP, RMSNorm, project
 from model.state import ContextFullError, LayerState, StatePool
 
 
@@ -51,7 +51,7 @@ class DecoderLayer(nn.Module):
         mixed = self.self_attn(normed, state, plans)
         if rows is not None:
             x, mixed = x[rows], mixed[rows]
-        delta = self.self_attn.o_proj(mixed)
+        delta = project(self.self_attn.o_proj, mixed, ops)
         x, normed = self.post_attention_layernorm.after(x, delta, ops)
         return x, self.mlp(normed, ops)
 
@@ -96,6 +96,7 @@ class Decoder(nn.Module):
         for append in appends:
             _count(pool, append)
         hidden = self.norm.after(x, delta, ops)[1]
+        assert isinstance(hidden, Tensor)
         shapes = [(append.x.shape[0], _num_wanted(append)) for append in appends]
         split = hidden.split([B * n for B, n in shapes])
         return [part.unflatten(0, shape) for part, shape in zip(split, shapes, strict=True)]

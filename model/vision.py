@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels.fp8_linear.naive import Quantised
 from kernels.ops import PLAIN, Ops
 from kernels.rotary.naive import rotate
 from kernels.vision_attention.naive import attend
 from model.config import VisionConfig
-from model.layers import GatedMLP, RMSNorm
+from model.layers import GatedMLP, RMSNorm, project
 from model.vision_grid import VisionGrid
 
 NORM_EPS = 1e-6
@@ -60,16 +61,16 @@ class VisionAttention(nn.Module):
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor, grid: VisionGrid, ops: Ops = PLAIN) -> Tensor:
+    def forward(self, x: Tensor | Quantised, grid: VisionGrid, ops: Ops = PLAIN) -> Tensor:
         """x [B, P, hidden] in window order -> the same shape."""
-        qkv = self.qkv(x)
+        qkv = project(self.qkv, x, ops)
         if self.whole_frame:
-            o = ops.vision_attention(qkv, grid.cos, grid.sin, self.num_heads, x.shape[1])
+            o = ops.vision_attention(qkv, grid.cos, grid.sin, self.num_heads, qkv.shape[1])
         elif grid.window_patches is None:
             o = ops.vision_attention(qkv, grid.cos, grid.sin, self.num_heads, grid.window_length)
         else:
             o = self._within_cut_windows(qkv, grid)
-        return self.proj(o)
+        return project(self.proj, o, ops)
 
     def _within_cut_windows(self, qkv: Tensor, grid: VisionGrid) -> Tensor:
         """[B, P, 3 hidden] -> [B, P, hidden], with windows that the frame's edge cuts padded."""
@@ -119,6 +120,7 @@ class PatchMerger(nn.Module):
     def forward(self, x: Tensor, delta: Tensor, ops: Ops = PLAIN) -> Tensor:
         """The last block's x and delta [B, P, hidden] -> [B, P / 4, out_hidden]."""
         _, normed = self.ln_q.after(x, delta, ops)
+        assert isinstance(normed, Tensor)
         return self.down(F.gelu(self.up(normed.view(x.shape[0], -1, self.width))))
 
 

@@ -170,20 +170,24 @@ class Answers:
         batch = self.decoding()
         if not batch:
             return False
-        self._append(batch, [[answer.next_id or 0] for answer in batch])
+        self._append(batch, None)
         return True
 
-    def _append(self, batch: list[Answer], rows: list[list[int]]) -> None:
-        """Append ids to the answers' slots and take the token that follows each prompt."""
+    def _append(self, batch: list[Answer], rows: list[list[int]] | None) -> None:
+        """Append slices of prompts, or else each answer's next token, and take what follows."""
+        slots = [answer.slot for answer in batch]
         try:
-            logits = self._steps.read(rows, [answer.slot for answer in batch])
+            if rows is None:
+                logits = self._steps.decode([answer.next_id or 0 for answer in batch], slots)
+            else:
+                logits = self._steps.read(rows, slots)
         except ContextFullError as error:
             if len(batch) == 1:
                 self._finish(batch[0], AnswerStatus.FAILED, str(error))
                 return
             # Nothing was changed: find out which of them is full.
-            for answer, row in zip(batch, rows, strict=True):
-                self._append([answer], [row])
+            for i, answer in enumerate(batch):
+                self._append([answer], None if rows is None else [rows[i]])
             return
         self.take(batch, logits)
 

@@ -67,8 +67,13 @@ class GraphedSteps(Steps):
         self._uploads = torch.cuda.Stream()
 
     def warm_up(self, grid: tuple[int, int]) -> None:
-        """Capture every step on this grid; nothing is compiled or captured afterwards."""
+        """Capture every step on this grid; nothing is compiled or captured afterwards.
+
+        The first grid gets the graphs. Pictures of another shape go verb by verb.
+        """
         super().warm_up(grid)
+        if self._grid is not None:
+            return
         vlm, config = self._vlm, self._vlm.config
         rows, columns = grid
         cell, F = config.vision.cell_size, self._frame_sizes[-1]
@@ -84,7 +89,7 @@ class GraphedSteps(Steps):
             for D in (0, *self._rider_sizes):
                 self._decoder[F, D] = self._capture(partial(self._remember, F, D))
         for D in self._token_sizes:
-            self._tokens[D] = self._capture(partial(self._decode, D))
+            self._tokens[D] = self._capture(partial(self._next, D))
         for T in self._text_sizes:
             self._text[T] = self._capture(partial(self._read, T))
         self._pool.reset(NULL_SLOT)
@@ -113,8 +118,7 @@ class GraphedSteps(Steps):
         most = self._frame_sizes[-1]
         if not pictures[0].is_cuda:
             stages_s = super().watch(pictures, times_s, slots, grid).stages_s
-            rows = [] if riders is None else [[i] for i in riders.ids]
-            return Watched(stages_s, self.read(rows, riders.slots) if riders else None)
+            return Watched(stages_s, self.decode(riders.ids, riders.slots) if riders else None)
         if len(slots) > most:
             first = self.watch(pictures[:most], times_s[:most], slots[:most], grid, riders)
             rest = self.watch(pictures[most:], times_s[most:], slots[most:], grid)
@@ -147,12 +151,7 @@ class GraphedSteps(Steps):
         return Watched(stages_s, logits[:count] if riders else None)
 
     def read(self, rows: Sequence[Sequence[int]], slots: Sequence[int]) -> Tensor:
-        """As `Steps.read`; single tokens together, longer rows one after the other."""
-        if max(map(len, rows)) == 1 and len(rows) <= self._token_sizes[-1] and self._tokens:
-            D = fitting(self._token_sizes, len(rows))
-            _fill(self._ids[:D], [row[0] for row in rows], 0)
-            _fill(self._slots[:D], slots, NULL_SLOT)
-            return self._tokens[D]()[: len(rows)]
+        """As `Steps.read`, one row after the other."""
         if not self._text:
             return super().read(rows, slots)
         logits = []
@@ -163,6 +162,15 @@ class GraphedSteps(Steps):
             _fill(self._text_length, [len(row)], 1)
             logits.append(self._text[T]().clone())
         return torch.cat(logits)
+
+    def decode(self, ids: Sequence[int], slots: Sequence[int]) -> Tensor:
+        """As `Steps.decode`."""
+        if not self._tokens or len(ids) > self._token_sizes[-1]:
+            return super().decode(ids, slots)
+        D = fitting(self._token_sizes, len(ids))
+        _fill(self._ids[:D], ids, 0)
+        _fill(self._slots[:D], slots, NULL_SLOT)
+        return self._tokens[D]()[: len(ids)]
 
     def _see(self, F: int) -> Tensor:
         image_tokens = self._vlm.encode_pixels(self._pixels[:F], self._grid_now())
@@ -177,7 +185,7 @@ class GraphedSteps(Steps):
         riders = (self._ids[:D], self._slots[:D])
         return self._vlm.watch_and_decode(*frames, *riders, self._pool, self._grid_now())
 
-    def _decode(self, D: int) -> Tensor:
+    def _next(self, D: int) -> Tensor:
         return self._vlm.decode(self._ids[:D], self._slots[:D], self._pool)
 
     def _read(self, T: int) -> Tensor:

@@ -51,8 +51,8 @@ class Steps:
         cell = self._vlm.config.vision.cell_size
         image = np.zeros((grid[0] * cell, grid[1] * cell, 3), dtype=np.uint8)
         self.watch([self.stage(image, grid)], [0.0], [slot], grid)
-        for length in (min(8, self._pool.max_append), 1):
-            self.read([[0] * length], [slot])
+        self.read([[0] * min(8, self._pool.max_append)], [slot])
+        self.decode([0], [slot])
         self._pool.reset(slot)
 
     def stage(self, image: Image, grid: tuple[int, int]) -> Tensor:
@@ -112,5 +112,11 @@ class Steps:
             ids.to(device),
             torch.tensor(slots, device=device),
             self._pool,
-            None if longest == 1 else torch.tensor(lengths).to(device),
+            torch.tensor(lengths).to(device),
         )
+
+    def decode(self, ids: Sequence[int], slots: Sequence[int]) -> Tensor:
+        """Append one token to each slot: logits [B, vocabulary] fp32. Raises as `read` does."""
+        device = self._vlm.device
+        rows = torch.tensor(ids)[:, None].to(device)
+        return self._vlm.append_text(rows, torch.tensor(slots, device=device), self._pool, None)

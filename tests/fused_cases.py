@@ -13,7 +13,7 @@ from functools import partial
 import torch
 
 from kernels.gated_delta_net.naive import DeltaNetWeights
-from kernels.ops import PLAIN, fused_ops
+from kernels.ops import PLAIN, Ops, fused_ops
 from kernels.window_attention.naive import RingPlaces, open_blocks, relative_tags
 from model.preprocess import resize
 from model.weights import random_weights
@@ -59,10 +59,11 @@ def delta_net(
         counts = torch.arange(T, device=device) < limits[:, None]
     plain_state, plain_conv = state.clone(), conv.float().clone()
     wide = weights._replace(conv=weights.conv.float(), norm=weights.norm.float())
+    gates = projected[..., C + H * V :]
     o = PLAIN.gated_delta_net(
-        projected.float(), wide, plain_state, plain_conv, slots, limits, counts
+        projected.float(), gates.float(), wide, plain_state, plain_conv, slots, limits, counts
     )
-    fused_o = fused_ops().gated_delta_net(projected, weights, state, conv, slots, limits)
+    fused_o = fused_ops().gated_delta_net(projected, gates, weights, state, conv, slots, limits)
     return {
         "o": relative_error(o[counts], fused_o[counts]),
         "state": relative_error(plain_state, state),
@@ -153,6 +154,24 @@ def norms(device: torch.device, dtype: torch.dtype, *, N: int) -> Errors:
     }
 
 
+def quantised(device: torch.device, dtype: torch.dtype, *, N: int) -> Errors:
+    """What norms and activations quantise, and what is quantised by itself."""
+    x, delta, weight = (torch.randn(n, N).to(device, dtype) for n in (5, 5, 1))
+    fused = fused_ops()
+    pairs = {
+        "alone": (PLAIN.quantise(x), fused.quantise(x)),
+        "activation": (PLAIN.quantised_silu_mul(x), fused.quantised_silu_mul(x)),
+        "norm": (
+            PLAIN.quantised_rms_norm(x, delta, weight[0], 1e-6)[1],
+            fused.quantised_rms_norm(x, delta, weight[0], 1e-6)[1],
+        ),
+    }
+    return {
+        name: relative_error(*(q.values.float() * q.scale[:, None] for q in pair))
+        for name, pair in pairs.items()
+    }
+
+
 MODEL = replace(
     SMALL,
     layer_types=(SLIDING, LINEAR),
@@ -163,11 +182,11 @@ MODEL = replace(
 )
 
 
-def whole_model(device: torch.device, dtype: torch.dtype) -> Errors:
+def whole_model(device: torch.device, dtype: torch.dtype, tried: Ops | None = None) -> Errors:
     """A stream whose window slides, a question on a fork, and tokens beside frames."""
     grid, results = (2, 3), []
     pictures = torch.randint(0, 256, (5, 1, 56, 84, 3), dtype=torch.uint8).to(device)
-    for ops, own in ((PLAIN, torch.float32), (fused_ops(), dtype)):
+    for ops, own in ((PLAIN, torch.float32), (tried or fused_ops(), dtype)):
         vlm = random_weights(MODEL, 0, device, own)
         vlm.use_ops(ops)
         pool = vlm.new_pool(2, max_append=6)
@@ -208,6 +227,7 @@ CASES: dict[str, Case] = {
     "small windows": partial(vision, P=64, L=16, sizes=(1, 32)),
     "a whole frame": partial(vision, P=96, L=96),
     "a whole model": whole_model,
+    "8 bits": partial(quantised, N=100),
     "a norm": partial(norms, N=100),
     "a norm of a power of two": partial(norms, N=64),
 }

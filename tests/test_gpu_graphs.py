@@ -7,12 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.ops import PLAIN
 from model.checkpoint import load_model
 from model.infinitevl import InfiniteVL
-from model.presets import SEED
 from model.state import StatePool
-from model.weights import finish, random_weights
 from sources.frame import Image
 from stream.graphs import GraphedSteps, fitting, up_to
 from stream.steps import Riders, Steps
@@ -27,9 +24,9 @@ def _inference() -> None:
     torch.set_grad_enabled(False)
 
 
-def tiny() -> tuple[InfiniteVL, StatePool, Steps, GraphedSteps]:
+def tiny(dtype: torch.dtype = torch.bfloat16) -> tuple[InfiniteVL, StatePool, Steps, GraphedSteps]:
     """A small model on the GPU, a pool, and both kinds of steps on it."""
-    vlm = load_model("random:tiny", "cuda", torch.bfloat16).vlm
+    vlm = load_model("random:tiny", "cuda", dtype).vlm
     pool = vlm.new_pool(40, max_append=60)
     graphed = GraphedSteps(vlm, pool, time.monotonic, 8, 32)
     graphed.warm_up(GRID)
@@ -66,33 +63,21 @@ def test_replays_equal_the_verbs_after_a_hundred_windows() -> None:
 
 
 @pytest.mark.gpu
-def test_streams_that_share_a_replay_are_as_near_the_truth_as_alone() -> None:
-    """Four in one step, with tokens riding along: beside fp32, one is as good as the other."""
-    vlm, pool, _, graphed = tiny()
-    exact = random_weights(vlm.config, SEED, "cuda")
-    for source, target in zip(vlm.parameters(), exact.parameters(), strict=True):
-        target.copy_(source)
-    finish(exact).use_ops(PLAIN)
-    wide = exact.new_pool(4, max_append=60)
+def test_streams_that_share_a_replay_remember_what_they_would_alone() -> None:
+    """Four in one step, with tokens riding along. In fp32: in bf16 both round, each its own way."""
+    vlm, pool, _, graphed = tiny(torch.float32)
     shown = [pictures(20)[n:] + pictures(20)[:n] for n in range(4)]
     for slot in (*range(1, 9), 20):
         vlm.start_stream(slot, pool)
-    for slot in range(1, 5):
-        exact.start_stream(slot, wide)
     for i in range(20):
         four = [graphed.stage(video[i], GRID) for video in shown]
         riders = Riders([5], [20]) if i > 10 else None
         graphed.watch(four, [i / 25] * 4, [1, 2, 3, 4], GRID, riders)
-        watch(Steps(exact, wide, time.monotonic), [v[i] for v in shown], i / 25, [1, 2, 3, 4])
         for n, video in enumerate(shown):
             watch(graphed, [video[i]], i / 25, [5 + n])
     for n in range(4):
-        states = zip(
-            slot_state(wide, 1 + n), slot_state(pool, 1 + n), slot_state(pool, 5 + n), strict=True
-        )
-        for truth, shared, alone in states:
-            if truth.numel():
-                assert relative_error(truth, shared) < 1.2 * relative_error(truth, alone) + 1e-6
+        for a, b in zip(slot_state(pool, 1 + n), slot_state(pool, 5 + n), strict=True):
+            assert relative_error(a, b) < 1e-4
 
 
 @pytest.mark.gpu
@@ -107,14 +92,14 @@ def test_an_answer_leaves_its_stream_bitwise_unchanged() -> None:
         pool.copy(1, 9)
         logits = graphed.read([[7] * length], [9])
         assert logits.isfinite().all()
-        graphed.read([[3]], [9])
+        graphed.decode([3], [9])
     assert all(map(torch.equal, before, slot_state(pool, 1)))
 
 
 @pytest.mark.gpu
 def test_a_question_read_by_a_graph_is_the_one_the_verbs_read() -> None:
-    """Padding to a graph's length changes no logits beyond rounding."""
-    vlm, pool, eager, graphed = tiny()
+    """Padding to a graph's length changes nothing."""
+    vlm, pool, eager, graphed = tiny(torch.float32)
     vlm.start_stream(1, pool)
     for i, picture in enumerate(pictures(12)):
         watch(graphed, [picture], i / 25, [1])
@@ -123,9 +108,9 @@ def test_a_question_read_by_a_graph_is_the_one_the_verbs_read() -> None:
             pool.copy(1, slot)
         row = [list(range(1, 1 + length))]
         expected, got = eager.read(row, [9]), graphed.read(row, [10])
-        assert relative_error(expected, got) < 5e-3, length
-        follow = eager.read([[4]], [9]), graphed.read([[4]], [10])
-        assert relative_error(*follow) < 5e-3, length
+        assert relative_error(expected, got) < 1e-4, length
+        follow = eager.decode([4], [9]), graphed.decode([4], [10])
+        assert relative_error(*follow) < 1e-4, length
 
 
 @pytest.mark.gpu

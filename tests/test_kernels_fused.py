@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.fused_cases import CASES, Errors, errors
+from kernels.ops import PLAIN
+from tests.fused_cases import CASES, Errors, errors, whole_model
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,13 +42,34 @@ def found() -> dict[str, Errors]:
 @pytest.mark.parametrize("name", CASES)
 def test_interpreted_kernels_agree(name: str, found: dict[str, Errors]) -> None:
     """Every output and every state that is written, in fp32."""
-    assert all(error < 1e-5 for error in found[name].values()), found[name]
+    # The interpreter cuts off what hardware rounds to 8 bits: up to an eighth of a value.
+    bound = 0.125 if name == "8 bits" else 1e-5
+    assert all(error < bound for error in found[name].values()), found[name]
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", CASES)
 def test_kernels_agree_on_a_gpu(name: str) -> None:
     """In fp32 as in the interpreter, and in bf16 within its rounding."""
-    for dtype, bound in ((torch.float32, 1e-5), (torch.bfloat16, 5e-3)):
+    bounds = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
+    if name == "a whole model":
+        # Its products round in bf16, too: plain torch is as far from fp32 there.
+        bounds[torch.bfloat16] = 4e-2
+    if name == "8 bits":
+        # A last digit of a quotient decides here and there between two neighbours.
+        bounds[torch.float32] = 5e-3
+    for dtype, bound in bounds.items():
         found = errors(name, "cuda", dtype)
         assert all(error < bound for error in found.values()), (dtype, found)
+
+
+@pytest.mark.gpu
+def test_fused_kernels_round_no_worse_than_plain_torch() -> None:
+    """A whole model in bf16 is as near to fp32 with one as with the other."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        plain = whole_model(torch.device("cuda"), torch.bfloat16, PLAIN)
+        torch.manual_seed(0)
+        fused = whole_model(torch.device("cuda"), torch.bfloat16)
+    for name in ("hidden", "asked", "decoded"):
+        assert fused[name] < 1.5 * plain[name] + 1e-4, (name, fused[name], plain[name])

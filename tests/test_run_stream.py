@@ -116,6 +116,8 @@ def test_bad_model_folder_is_one_line(capfd: pytest.CaptureFixture[str], tmp_pat
         ("--frame-size", "0x0", "multiples of 28"),
         ("--frame-size", "28000x28000", "the limit is"),
         ("--device", "abacus", "known are"),
+        ("--precision", "fp8", "needs a GPU"),
+        ("--precision", "fp2", "invalid choice"),
         ("--pace", "slow", "slow"),
         ("--on-full", "explode", "explode"),
         ("--duration", "0", "above 0"),

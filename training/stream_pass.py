@@ -242,8 +242,8 @@ def _delta_net(
     recurrent, conv = state
     projected = mixer.in_proj(z)
     x, ys = shared.parts(projected)
-    weights = mixer.weights()
-    inputs, _, conv_after = prepare(x, weights, conv, None, None)
+    weights, gates = mixer.weights(), -2 * mixer.num_heads
+    inputs, _, conv_after = prepare(x, x[..., gates:], weights, conv, None, None)
     with torch.autocast(z.device.type, enabled=False):  # the rule is fp32 throughout
         o, states = delta_scan(*inputs, shared.frame_tokens, recurrent)
     outputs = [] if last else [o.flatten(0, 1)]
@@ -253,7 +253,7 @@ def _delta_net(
         before = states[moments].transpose(0, 1).flatten(0, 1)
         past = convolved[:, moments, -conv.shape[1] :].flatten(0, 1)
         past = past.repeat_interleave(len(y) // len(before), 0)
-        inputs, _, _ = prepare(y, weights, past, asked.lengths, asked.counts)
+        inputs, _, _ = prepare(y, y[..., gates:], weights, past, asked.lengths, asked.counts)
         with torch.autocast(z.device.type, enabled=False):
             outputs.append(delta_branch(*inputs, before).flatten(0, 1))
     o = torch.cat(outputs).to(projected.dtype)[None]

@@ -92,6 +92,7 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
     add("--hwaccel", choices=HWACCELS, help="decode network streams in hardware where that works")
     add("--frame-size", type=frame_size, metavar="WxH", help="default: the picture's own shape")
     add("--device", default="auto", help="auto, cpu, cuda")
+    add("--precision", choices=("auto", "fp8"), default="auto", help="fp8: 8-bit products, on CUDA")
     add(
         "--threads",
         type=_threads,

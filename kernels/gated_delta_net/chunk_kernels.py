@@ -94,9 +94,9 @@ def convolve_heads(
 
 @triton.jit
 def solve_chunk(
-    projected_ptr, a_log_ptr, dt_bias_ptr, lengths_ptr, q_ptr, k_ptr, total_ptr, beta_ptr,
-    inverse_ptr, scores_ptr, T, Z, C, H,
-    HAS_LENGTHS: tl.constexpr, K: tl.constexpr, V: tl.constexpr, PRECISION: tl.constexpr,
+    gates_ptr, a_log_ptr, dt_bias_ptr, lengths_ptr, q_ptr, k_ptr, total_ptr, beta_ptr,
+    inverse_ptr, scores_ptr, T, gates_stride, H,
+    HAS_LENGTHS: tl.constexpr, K: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """A chunk's gates, the inverse of its system and its attention: grid (chunks, H, B)."""
     chunk, head, b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -106,7 +106,7 @@ def solve_chunk(
     # The chunk's place in the buffers [B, H, chunks * CHUNK, ...].
     first = ((b * H + head) * tl.num_programs(0) + chunk).to(tl.int64) * CHUNK
     place = first + tl.arange(0, CHUNK)
-    gates_ptr = projected_ptr + (b.to(tl.int64) * T + t) * Z + C + H * V + head
+    gates_ptr += (b.to(tl.int64) * T + t) * gates_stride + head
     a = tl.load(gates_ptr, mask=t < T, other=0.0).to(tl.float32) + tl.load(dt_bias_ptr + head)
     g = tl.maximum(-tl.exp(tl.load(a_log_ptr + head)) * softplus(a), _MOST_DECAY)
     beta = tl.sigmoid(tl.load(gates_ptr + H, mask=t < T, other=0.0).to(tl.float32))

@@ -25,6 +25,7 @@ _ROWS = 8
 
 def gated_delta_net(
     projected: Tensor,
+    gates: Tensor,
     weights: DeltaNetWeights,
     recurrent_state: Tensor,
     conv_state: Tensor,
@@ -35,8 +36,8 @@ def gated_delta_net(
     """`naive.gated_delta_net`, with `counts` made of `lengths`; products of bf16 run in bf16."""
     projected = projected.contiguous()
     if projected.shape[1] == 1 and lengths is None:
-        return _one_token(projected, weights, recurrent_state, conv_state, slots)
-    o = _chunks(projected, weights, recurrent_state, conv_state, slots, lengths)
+        return _one_token(projected, gates, weights, recurrent_state, conv_state, slots)
+    o = _chunks(projected, gates, weights, recurrent_state, conv_state, slots, lengths)
     B, T, H, V = o.shape
     C = weights.conv.shape[0]
     gate = projected.view(B * T, -1)[:, C : C + H * V]
@@ -45,25 +46,27 @@ def gated_delta_net(
 
 def _one_token(
     projected: Tensor,
+    gates: Tensor,
     weights: DeltaNetWeights,
     recurrent_state: Tensor,
     conv_state: Tensor,
     slots: Tensor,
 ) -> Tensor:
     B, _, Z = projected.shape
-    H, K, V = weights.sizes(projected)
+    H, K, V = weights.sizes()
     C, W = weights.conv.shape
     out = projected.new_empty(B, 1, H * V)
     step[(H, B)](
-        projected, weights.conv, weights.A_log, weights.dt_bias, weights.norm, recurrent_state,
-        conv_state, slots, out, Z, C, H, weights.eps, K=K, V=V, W=W,
-        TAPS=triton.next_power_of_2(W), num_warps=max(1, min(16, K * V // 2048)),
+        projected, gates, weights.conv, weights.A_log, weights.dt_bias, weights.norm,
+        recurrent_state, conv_state, slots, out, Z, gates.stride(1), C, H, weights.eps,
+        K=K, V=V, W=W, TAPS=triton.next_power_of_2(W), num_warps=max(1, min(16, K * V // 2048)),
     )  # fmt: skip
     return out
 
 
 def _chunks(
     projected: Tensor,
+    gates: Tensor,
     weights: DeltaNetWeights,
     recurrent_state: Tensor,
     conv_state: Tensor,
@@ -72,7 +75,7 @@ def _chunks(
 ) -> Tensor:
     """[B, T, H, V], before the gated norm."""
     B, T, Z = projected.shape
-    H, K, V = weights.sizes(projected)
+    H, K, V = weights.sizes()
     C, W = weights.conv.shape
     chunks = triton.cdiv(T, CHUNK)
     q, k = projected.new_empty(2, B, H, chunks * CHUNK, K)
@@ -88,8 +91,9 @@ def _chunks(
     # The inverse is rounded to the inputs' dtype, so TF32 loses nothing where that is bf16.
     precision = "tf32x3" if projected.dtype == torch.float32 else "tf32"
     solve_chunk[(chunks, H, B)](
-        projected, weights.A_log, weights.dt_bias, limits, q, k, total, beta, inverse, scores,
-        T, Z, C, H, HAS_LENGTHS=lengths is not None, K=K, V=V, PRECISION=precision, num_warps=4,
+        gates, weights.A_log, weights.dt_bias, limits, q, k, total, beta, inverse, scores,
+        T, gates.stride(1), H, HAS_LENGTHS=lengths is not None, K=K, PRECISION=precision,
+        num_warps=4,
     )  # fmt: skip
     tile = min(V, 32 if B * H < 64 else 64)
     walk_chunks[(V // tile, H, B)](

@@ -24,14 +24,15 @@ class DeltaNetWeights(NamedTuple):
     norm: Tensor
     eps: float
 
-    def sizes(self, projected: Tensor) -> tuple[int, int, int]:
-        """H, K and V, for a projection [..., C + H V + 2 H]."""
+    def sizes(self) -> tuple[int, int, int]:
+        """H, K and V."""
         H, V = self.A_log.numel(), self.norm.numel()
         return H, (self.conv.shape[0] // H - V) // 2, V
 
 
 def gated_delta_net(
     projected: Tensor,
+    gates: Tensor,
     weights: DeltaNetWeights,
     recurrent_state: Tensor,
     conv_state: Tensor,
@@ -42,8 +43,9 @@ def gated_delta_net(
     """Read and update the slots' state in place.
 
     Args:
-        projected: [B, T, C + H V + 2 H]: q, k and v before the convolution, the output gate, then
-            the decay's a and the write strength's b.
+        projected: [B, T, Z]: q, k and v before the convolution, then the output gate; what is
+            beyond these C + H V is not read.
+        gates: [B, T, 2 H]: the decay's a and the write strength's b.
         recurrent_state: [S, H, K, V] fp32; conv_state: [S, W - 1, C]; both are written to.
         slots: [B] int64, all different but for the null slot.
         lengths: [B] int64, how many of the T tokens count; None for all. counts: [B, T] bool, the
@@ -53,8 +55,10 @@ def gated_delta_net(
         [B, T, H V] for the output projection; rows past a length mean nothing.
     """
     B, T, _ = projected.shape
-    H, _, V = weights.sizes(projected)
-    inputs, gate, conv_after = prepare(projected, weights, conv_state[slots], lengths, counts)
+    H, _, V = weights.sizes()
+    inputs, gate, conv_after = prepare(
+        projected, gates, weights, conv_state[slots], lengths, counts
+    )
     rule = naive_gated_delta_rule if T == 1 else chunk_gated_delta_rule
     o, state = rule(*inputs, recurrent_state[slots])
     conv_state[slots] = conv_after
@@ -64,6 +68,7 @@ def gated_delta_net(
 
 def prepare(
     projected: Tensor,
+    gates: Tensor,
     weights: DeltaNetWeights,
     conv_state: Tensor,
     lengths: Tensor | None,
@@ -79,8 +84,10 @@ def prepare(
         and the convolution's new state.
     """
     B, T, _ = projected.shape
-    H, K, V = weights.sizes(projected)
-    qkv, gate, a, b = projected.split((H * (2 * K + V), H * V, H, H), -1)
+    H, K, V = weights.sizes()
+    C = H * (2 * K + V)
+    qkv, gate = projected[..., :C], projected[..., C : C + H * V]
+    a, b = gates.split(H, -1)
     qkv, conv_state = short_conv(qkv, weights.conv, conv_state, lengths)
     q, k, v = qkv.split((H * K, H * K, H * V), -1)
     g = -weights.A_log.exp() * F.softplus(a.float() + weights.dt_bias)
@@ -89,4 +96,4 @@ def prepare(
         # No decay and no write: padding leaves the recurrent state alone.
         g, beta = g * counts[..., None], beta * counts[..., None]
     q, k, v = q.reshape(B, T, H, K), k.reshape(B, T, H, K), v.reshape(B, T, H, V)
-    return (q, k, v, g, beta), gate.view(B, T, H, V), conv_state
+    return (q, k, v, g, beta), gate.unflatten(-1, (H, V)), conv_state

@@ -26,8 +26,8 @@ def _convolve(
 
 @triton.jit
 def step(
-    projected_ptr, conv_weight_ptr, a_log_ptr, dt_bias_ptr, norm_ptr, recurrent_state_ptr,
-    conv_state_ptr, slots_ptr, out_ptr, Z, C, H, eps,
+    projected_ptr, gates_ptr, conv_weight_ptr, a_log_ptr, dt_bias_ptr, norm_ptr,
+    recurrent_state_ptr, conv_state_ptr, slots_ptr, out_ptr, Z, gates_stride, C, H, eps,
     K: tl.constexpr, V: tl.constexpr, W: tl.constexpr, TAPS: tl.constexpr,
 ):  # fmt: skip
     """grid (H, B)."""
@@ -42,7 +42,7 @@ def step(
     v = _convolve(x_ptr, inputs_ptr, conv_weight_ptr, 2 * H * K + head * V + vc, C, W, TAPS, dtype)
     q = q * tl.rsqrt(tl.sum(q * q, 0) + QK_NORM_EPS) * (K**-0.5)
     k = k * tl.rsqrt(tl.sum(k * k, 0) + QK_NORM_EPS)
-    gates_ptr = x_ptr + C + H * V + head
+    gates_ptr += b.to(tl.int64) * gates_stride + head
     a = tl.load(gates_ptr).to(tl.float32) + tl.load(dt_bias_ptr + head)
     decay = tl.exp(-tl.exp(tl.load(a_log_ptr + head)) * softplus(a))
     beta = tl.sigmoid(tl.load(gates_ptr + H).to(tl.float32))

@@ -5,21 +5,27 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.fp8_linear.fused import empty_quantised, scaled
+from kernels.fp8_linear.naive import Quantised
+
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """`naive.rms_norm`; x [..., N]."""
-    x = x.contiguous()
-    out = torch.empty_like(x)
-    _launch(x, x, weight, out, out, eps, add=False)
-    return out
+    return _norm(x, None, weight, eps)[1]
 
 
 def add_rms_norm(x: Tensor, delta: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """`naive.add_rms_norm`; x, delta [..., N], neither is written to."""
-    x = x.contiguous()
-    total, out = torch.empty_like(x), torch.empty_like(x)
-    _launch(x, delta, weight, total, out, eps, add=True)
-    return total, out
+    return _norm(x, delta, weight, eps)
+
+
+def quantised_rms_norm(
+    x: Tensor, delta: Tensor | None, weight: Tensor, eps: float
+) -> tuple[Tensor, Quantised]:
+    """`naive.quantised_rms_norm`."""
+    values, scale = empty_quantised(x.shape, x.device)
+    total, normed = _norm(x, delta, weight, eps, (values, scale))
+    return total, Quantised(values, scale, normed)
 
 
 def gated_rms_norm(o: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -43,36 +49,54 @@ def gated_rms_norm(o: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tenso
     return out
 
 
-def _launch(
-    x: Tensor, delta: Tensor, weight: Tensor, total: Tensor, out: Tensor, eps: float, *, add: bool
-) -> None:
+def _norm(
+    x: Tensor,
+    delta: Tensor | None,
+    weight: Tensor,
+    eps: float,
+    quantised: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    x = x.contiguous()
+    out = torch.empty_like(x)
+    total = x if delta is None else torch.empty_like(x)
     N = x.shape[-1]
     rows = x.numel() // N
+    values, scale = quantised or (out, out)
     if rows:
         _add_rms_norm[(rows,)](
-            x, delta.contiguous(), weight, total, out, N, eps, ADD=add,
+            x, x if delta is None else delta.contiguous(), weight, total, out, values, scale, N,
+            eps, ADD=delta is not None, FP8=quantised is not None,
             BLOCK=triton.next_power_of_2(N), num_warps=4,
         )  # fmt: skip
+    return total, out
 
 
 @triton.jit
 def _add_rms_norm(
-    x_ptr, delta_ptr, weight_ptr, total_ptr, out_ptr, N, eps,
-    ADD: tl.constexpr, BLOCK: tl.constexpr,
+    x_ptr, delta_ptr, weight_ptr, total_ptr, out_ptr, values_ptr, scale_ptr, N, eps,
+    ADD: tl.constexpr, FP8: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64) * N
-    i = tl.arange(0, BLOCK)
+    row = tl.program_id(0).to(tl.int64)
+    i = tl.arange(0, BLOCK)[None, :]
+    at = row * N + i
     mask = i < N
-    x = tl.load(x_ptr + row + i, mask=mask, other=0.0)
+    x = tl.load(x_ptr + at, mask=mask, other=0.0)
     wide = x.to(tl.float32)
     if ADD:
-        total = wide + tl.load(delta_ptr + row + i, mask=mask, other=0.0).to(tl.float32)
+        total = wide + tl.load(delta_ptr + at, mask=mask, other=0.0).to(tl.float32)
         rounded = total.to(x.dtype)
-        tl.store(total_ptr + row + i, rounded, mask=mask)
+        tl.store(total_ptr + at, rounded, mask=mask)
         wide = rounded.to(tl.float32)
-    scale = tl.rsqrt(tl.sum(wide * wide, 0) / N + eps)
+    mean = tl.sum(wide * wide, 1)[:, None] / N
     weight = tl.load(weight_ptr + i, mask=mask, other=0.0).to(tl.float32)
-    tl.store(out_ptr + row + i, (wide * scale * weight).to(x.dtype), mask=mask)
+    out = (wide * tl.rsqrt(mean + eps) * weight).to(x.dtype)
+    tl.store(out_ptr + at, out, mask=mask)
+    if FP8:
+        wide = out.to(tl.float32)
+        scale = scaled(wide)
+        tl.store(scale_ptr + row + tl.arange(0, 1), scale)
+        values = (wide / scale[:, None]).to(values_ptr.dtype.element_ty)
+        tl.store(values_ptr + at, values, mask=mask)
 
 
 @triton.jit
@@ -87,8 +111,8 @@ def _gated_rms_norm(
     at = head * V + i
     o = tl.load(o_ptr + row * H * V + at, mask=mask, other=0.0)
     wide = o.to(tl.float32)
-    scale = tl.rsqrt(tl.sum(wide * wide, 1) / V + eps)[:, None]
+    mean = tl.sum(wide * wide, 1)[:, None] / V
     weight = tl.load(weight_ptr + i, mask=i < V, other=0.0).to(tl.float32)
     gate = tl.load(gate_ptr + row * gate_stride + at, mask=mask, other=0.0).to(tl.float32)
-    out = wide * scale * weight * gate * tl.sigmoid(gate)
+    out = wide * tl.rsqrt(mean + eps) * weight * gate * tl.sigmoid(gate)
     tl.store(out_ptr + row * H * V + at, out.to(o.dtype), mask=mask)

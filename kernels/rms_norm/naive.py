@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.fp8_linear.naive import Quantised, quantise
+
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / rms(x) * weight over the last dimension, in x's dtype."""
@@ -19,3 +21,11 @@ def add_rms_norm(x: Tensor, delta: Tensor, weight: Tensor, eps: float) -> tuple[
 def gated_rms_norm(o: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
     """rms_norm(o) * silu(gate), all [..., V] (arXiv 2412.06464, section 3.4)."""
     return rms_norm(o, weight, eps) * F.silu(gate)
+
+
+def quantised_rms_norm(
+    x: Tensor, delta: Tensor | None, weight: Tensor, eps: float
+) -> tuple[Tensor, Quantised]:
+    """`add_rms_norm` (without a sum if there is no delta) with the norm quantised by rows, too."""
+    x = x if delta is None else x + delta
+    return x, quantise(rms_norm(x, weight, eps))

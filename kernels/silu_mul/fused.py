@@ -5,6 +5,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.fp8_linear.fused import empty_quantised, scaled
+from kernels.fp8_linear.naive import Quantised
+
 _BLOCK = 1024
 
 
@@ -19,12 +22,39 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     return out
 
 
+def quantised_silu_mul(gate_up: Tensor) -> Quantised:
+    """`naive.quantised_silu_mul`."""
+    N = gate_up.shape[-1] // 2
+    values, scale = empty_quantised(torch.Size((*gate_up.shape[:-1], N)), gate_up.device)
+    if values.numel():
+        _quantised_silu_mul[(values.numel() // N,)](
+            gate_up.contiguous(), values, scale, N, BLOCK=triton.next_power_of_2(N), num_warps=8
+        )
+    return Quantised(values, scale)
+
+
+@triton.jit
+def _activated(gate_up_ptr, row, i, N):
+    """silu(gate) * up of a row's columns i, rounded as it would be stored."""
+    gate = tl.load(gate_up_ptr + row * 2 * N + i, mask=i < N, other=0.0)
+    up = tl.load(gate_up_ptr + row * 2 * N + N + i, mask=i < N, other=0.0).to(tl.float32)
+    wide = gate.to(tl.float32)
+    return (wide * tl.sigmoid(wide) * up).to(gate.dtype)
+
+
 @triton.jit
 def _silu_mul(gate_up_ptr, out_ptr, N, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     i = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    mask = i < N
-    gate = tl.load(gate_up_ptr + row * 2 * N + i, mask=mask, other=0.0).to(tl.float32)
-    up = tl.load(gate_up_ptr + row * 2 * N + N + i, mask=mask, other=0.0).to(tl.float32)
-    out = gate * tl.sigmoid(gate) * up
-    tl.store(out_ptr + row * N + i, out.to(out_ptr.dtype.element_ty), mask=mask)
+    tl.store(out_ptr + row * N + i, _activated(gate_up_ptr, row, i, N), mask=i < N)
+
+
+@triton.jit
+def _quantised_silu_mul(gate_up_ptr, values_ptr, scale_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    i = tl.arange(0, BLOCK)[None, :]
+    wide = _activated(gate_up_ptr, row, i, N).to(tl.float32)
+    scale = scaled(wide)
+    tl.store(scale_ptr + row + tl.arange(0, 1), scale)
+    values = (wide / scale[:, None]).to(values_ptr.dtype.element_ty)
+    tl.store(values_ptr + row * N + i, values, mask=i < N)

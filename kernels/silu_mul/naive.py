@@ -3,8 +3,15 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.fp8_linear.naive import Quantised, quantise
+
 
 def silu_mul(gate_up: Tensor) -> Tensor:
     """silu(gate) * up, where gate and up are the halves of the last dimension [..., 2 N]."""
     gate, up = gate_up.chunk(2, -1)
     return F.silu(gate) * up
+
+
+def quantised_silu_mul(gate_up: Tensor) -> Quantised:
+    """`silu_mul`, quantised by rows."""
+    return quantise(silu_mul(gate_up))
