@@ -30,6 +30,7 @@ from stream.events import (
 from stream.frames import Frames
 from stream.graphs import make_steps
 from stream.question import Question, QuestionRefusedError, TooManyQuestionsError
+from stream.slack import Slack
 from stream.steps import Riders
 
 
@@ -76,9 +77,7 @@ class Engine:
         self._steps = make_steps(
             model.vlm, self.pool, clock, config.max_streams, config.max_answers
         )
-        self._frames = Frames(
-            model.vlm, self.pool, self._steps, config.frame_tokens, config.grid, clock
-        )
+        self._frames = Frames(self._steps, config.frame_tokens, config.grid, clock)
         self._answers = Answers(
             model, self.pool, self._steps, answer_slots, self._publish_answer, clock
         )
@@ -87,6 +86,8 @@ class Engine:
         self._changed = threading.Condition(threading.RLock())
         self._inbox: deque[Command] = deque()
         self._open_questions = 0
+        self._slack = Slack()
+        self._hold_s = 0.0  # how long answers wait for a frame that is about to come
         self._awake = False
         self._closed = False
 
@@ -175,7 +176,9 @@ class Engine:
             while not self._closed:
                 if not self.step():
                     with self._changed:
-                        self._changed.wait_for(lambda: self._awake or self._closed, timeout=0.5)
+                        self._changed.wait_for(
+                            lambda: self._awake or self._closed, timeout=self._hold_s or 0.5
+                        )
                         self._awake = False
         except Exception as error:
             reason, status = f"{type(error).__name__}: {error}", AnswerStatus.FAILED
@@ -215,20 +218,30 @@ class Engine:
             self._answers.take(riding, logits)
         for stream, reason in failed:
             self._fail_stream(stream, reason)
+        for stream, scheduled in due:
+            self._slack.saw(stream.name, scheduled)
+        began_s = self._clock()
+        self._hold_s = 0.0 if due else self._slack.wait_s(began_s)
+        if self._hold_s:
+            return False
         views = {s.name: s.view for s in streams if s.view is not None}
-        return self._answers.step(views, decode=logits is None) or bool(due)
+        worked = self._answers.step(views, decode=logits is None)
+        if worked:
+            self._slack.worked(self._clock() - began_s)
+        return worked or bool(due)
 
     def _obey(self, command: Command) -> None:
         match command:
             case OpenStream(stream):
                 self._watched[stream.name] = stream
-                self._vlm.start_stream(stream.slot, self.pool)
+                self._steps.start(stream.slot)
             case CloseStream(stream, reason):
                 # First, so that whoever waits for the last event can take the name again.
                 with self._changed:
                     del self._streams[stream.name]
                     self._stream_slots.append(stream.slot)
                 self._end_stream(stream, AnswerStatus.CANCELLED, reason)
+                self._slack.forget(stream.name)
                 del self._watched[stream.name]
             case Question():
                 failure = self._watched[command.stream].failure

@@ -12,9 +12,8 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from model.infinitevl import InfiniteVL
 from model.preprocess import fit_grid
-from model.state import ContextFullError, StatePool
+from model.state import ContextFullError
 from sources.frame import Image, VideoFrame
 from stream.answers import StreamView
 from stream.buffer import ScheduledFrame
@@ -30,15 +29,11 @@ class Frames:
 
     def __init__(
         self,
-        vlm: InfiniteVL,
-        pool: StatePool,
         steps: Steps,
         frame_tokens: int,
         grid: tuple[int, int] | None,
         clock: Callable[[], float],
     ) -> None:
-        self._vlm = vlm
-        self._pool = pool
         self._steps = steps
         self._frame_tokens = frame_tokens
         self._grid = grid
@@ -109,7 +104,7 @@ class Frames:
     def _note_epoch(self, stream: Stream, frame: VideoFrame) -> None:
         """A source that was lost begins anew if the stream is to; its questions have their own."""
         if frame.epoch != stream.epoch and stream.reset_on_gap:
-            self._vlm.start_stream(stream.slot, self._pool)
+            self._steps.start(stream.slot)
             stream.view, stream.origin_s = None, frame.pts_s
         stream.epoch = frame.epoch
 

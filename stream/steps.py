@@ -47,13 +47,17 @@ class Steps:
     def warm_up(self, grid: tuple[int, int]) -> None:
         """Before anything is due: every verb once, in a slot that is then made new again."""
         slot = self._pool.num_slots
-        self._vlm.start_stream(slot, self._pool)
+        self.start(slot)
         cell = self._vlm.config.vision.cell_size
         image = np.zeros((grid[0] * cell, grid[1] * cell, 3), dtype=np.uint8)
         self.watch([self.stage(image, grid)], [0.0], [slot], grid)
         self.read([[0] * min(8, self._pool.max_append)], [slot])
         self.decode([0], [slot])
         self._pool.reset(slot)
+
+    def start(self, slot: int) -> None:
+        """Make a slot a new stream."""
+        self._vlm.start_stream(slot, self._pool)
 
     def stage(self, image: Image, grid: tuple[int, int]) -> Tensor:
         """Make a picture ready for `watch`; may be called from any thread, while a step runs."""
