@@ -47,6 +47,17 @@ def test_interpreted_kernels_agree(name: str, found: dict[str, Errors]) -> None:
     assert all(error < bound for error in found[name].values()), found[name]
 
 
+def test_every_kernel_compiles_for_an_h100_and_keeps_to_registers() -> None:
+    """Without a GPU, by Triton's own compiler: what the interpreter cannot see."""
+    pytest.importorskip("triton", reason="triton is not installed: nothing to compile with")
+    command = [sys.executable, "-m", "tests.compiled_kernels"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    stacks = json.loads(done.stdout.splitlines()[-1])
+    assert len(stacks) == 14, sorted(stacks)
+    assert not any(stacks.values()), stacks
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", CASES)
 def test_kernels_agree_on_a_gpu(name: str) -> None:
