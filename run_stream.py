@@ -107,6 +107,7 @@ def put_together(
         print(introduction(model))
     for height, width in {(source.info.height, source.info.width) for source in sources}:
         engine.warm_up(height or WARM_UP_HEIGHT, width or WARM_UP_WIDTH)
+    engine.check_rates([spec.config.fps for spec in specs])
     streams = StreamRegistry(engine, capacity=len(specs))
     for spec, source in zip(specs, sources, strict=True):
         streams.open(spec.config.name, source, spec.config)

@@ -90,6 +90,7 @@ def measured(model: LoadedModel, load: Load, args: argparse.Namespace) -> dict[s
             grid=model.grid,
             max_streams=load.streams,
             max_answers=max(1, load.askers),
+            overcommit=True,
         ),
     )
     started_s = time.monotonic()

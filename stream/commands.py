@@ -16,6 +16,7 @@ class Stream:
     """A stream the engine watches; `closing` and `failure` are guarded by the engine's lock.
 
     Attributes:
+        fps: how many frames a second it is to be watched at; None for no schedule.
         reset_on_gap: whether it forgets everything when its source was lost and found again.
         failure: why it cannot go on; it keeps its name and slot until it is closed.
         epoch: of the newest frame; origin_s: the stream's time at which its memory begins.
@@ -26,6 +27,7 @@ class Stream:
     buffer: FrameBuffer
     publish: Publish
     reset_on_gap: bool = False
+    fps: float | None = None
     closing: bool = False
     failure: str | None = None
     view: StreamView | None = None

@@ -8,7 +8,7 @@ while answering. Other threads only touch the bounded buffers and the inbox.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from model.checkpoint import LoadedModel
 from sources.frame import Image
 from stream.answers import Answers, unstarted
 from stream.buffer import FrameBuffer
+from stream.capacity import check_capacity
 from stream.commands import CancelQuestion, CloseStream, Command, OpenStream, Publish, Stream
 from stream.events import (
     AnswerDone,
@@ -43,6 +44,7 @@ class EngineConfig:
         grid: rows and columns of image tokens for every frame; None to fit each picture's shape.
         max_streams, max_answers: slots; a question beyond them waits.
         max_questions: open questions in all; one more is refused.
+        overcommit: let in more streams than the device was measured to hold.
         max_context: tokens that full-attention layers remember; None for the checkpoint's own.
     """
 
@@ -51,6 +53,7 @@ class EngineConfig:
     max_streams: int = 1
     max_answers: int = 4
     max_questions: int = 64
+    overcommit: bool = False
     max_context: int | None = None
 
 
@@ -91,16 +94,34 @@ class Engine:
         self._awake = False
         self._closed = False
 
+    def check_rates(self, rates: Sequence[float | None]) -> None:
+        """Raise ValueError if streams of so many frames a second are more than can be watched.
+
+        A stream alone is always let in: it drops frames, and says so. Nothing is refused where
+        steps have not been measured.
+        """
+        scheduled = [fps for fps in rates if fps is not None]
+        if len(scheduled) > 1 and not self._config.overcommit:
+            check_capacity(self._steps.frames_s, len(scheduled), max(scheduled))
+
     def open_stream(
-        self, name: str, buffer: FrameBuffer, publish: Publish, *, reset_on_gap: bool = False
+        self,
+        name: str,
+        buffer: FrameBuffer,
+        publish: Publish,
+        *,
+        fps: float | None = None,
+        reset_on_gap: bool = False,
     ) -> None:
         """Watch the frames of a buffer from now on; events go to `publish`, on this thread.
 
         Args:
+            fps: the rate at which they come; None for no schedule.
             reset_on_gap: forget everything before the first frame of a new epoch.
 
         Raises:
-            ValueError: the name is taken, no slot is free or the engine has closed.
+            ValueError: the name is taken, no slot is free, the engine has closed, or all streams
+                together would come faster than they can be watched.
         """
         with self._changed:
             if self._closed:
@@ -109,7 +130,9 @@ class Engine:
                 raise ValueError(f"there is a stream named {name!r} already")
             if not self._stream_slots:
                 raise ValueError(f"all {self._config.max_streams} stream slots are taken")
-            stream = Stream(name, self._stream_slots.pop(0), buffer, publish, reset_on_gap)
+            self.check_rates([*(self._streams[other].fps for other in self._streams), fps])
+            slot = self._stream_slots.pop(0)
+            stream = Stream(name, slot, buffer, publish, reset_on_gap, fps)
             self._streams[name] = stream
             self._send(OpenStream(stream))
 

@@ -93,6 +93,7 @@ class GraphedSteps(Steps):
         for T in self._text_sizes:
             self._text[T] = self._capture(partial(self._read, T))
         self._pool.reset(NULL_SLOT)
+        self.frames_s = {F: self._seconds(F) for F in self._frame_sizes}
 
     def start(self, slot: int) -> None:
         """As `Steps.start`, in a millisecond: others are being watched meanwhile."""
@@ -191,6 +192,20 @@ class GraphedSteps(Steps):
             )
         riders = (self._ids[:D], self._slots[:D])
         return self._vlm.watch_and_decode(*frames, *riders, self._pool, self._grid_now())
+
+    def _seconds(self, F: int) -> float:
+        """The median time of a step of so many streams; their slots are made new again."""
+        slots, times_s = range(1, F + 1), []
+        _fill(self._frame_slots[:F], slots, NULL_SLOT)
+        for _ in range(5):
+            start_s = self._clock()
+            self._vision[F]()
+            self._decoder[F, 0]()
+            torch.cuda.synchronize()
+            times_s.append(self._clock() - start_s)
+        for slot in slots:
+            self._pool.reset(slot)
+        return sorted(times_s)[2]
 
     def _next(self, D: int) -> Tensor:
         return self._vlm.decode(self._ids[:D], self._slots[:D], self._pool)

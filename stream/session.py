@@ -117,7 +117,11 @@ class StreamSession:
         """Begin to watch."""
         config = self._config
         self._engine.open_stream(
-            config.name, self._buffer, self._publish, reset_on_gap=config.reset_on_gap
+            config.name,
+            self._buffer,
+            self._publish,
+            fps=config.fps,
+            reset_on_gap=config.reset_on_gap,
         )
         self._thread.start()
 

@@ -35,6 +35,8 @@ class Steps:
 
     Attributes:
         takes_riders: whether frames and tokens can share a step.
+        frames_s: seconds of a step by how many streams it serves, ascending; empty until measured,
+            and where it is not.
     """
 
     takes_riders = False
@@ -43,6 +45,7 @@ class Steps:
         self._vlm = vlm
         self._pool = pool
         self._clock = clock
+        self.frames_s: dict[int, float] = {}
 
     def warm_up(self, grid: tuple[int, int]) -> None:
         """Before anything is due: every verb once, in a slot that is then made new again."""

@@ -1,0 +1,27 @@
+"""How many streams a device can watch, from how long its steps take."""
+
+# A step must leave this share of a period to answers and to what else there is.
+SHARE = 0.9
+
+
+def capacity(frames_s: dict[int, float], fps: float) -> int:
+    """The most streams of so many frames a second whose steps, one or several, fit a period.
+
+    Args:
+        frames_s: seconds of a step by how many streams it serves.
+    """
+    return max((n * int(SHARE / (fps * step_s)) for n, step_s in frames_s.items()), default=0)
+
+
+def check_capacity(frames_s: dict[int, float], streams: int, fps: float) -> None:
+    """Raise ValueError, with what was measured, if so many streams are too many."""
+    if not frames_s:
+        return
+    most = capacity(frames_s, fps)
+    if streams > most:
+        served = next((n for n in sorted(frames_s) if n >= streams), max(frames_s))
+        raise ValueError(
+            f"{streams} streams at {fps:g} frames a second are too many for this device: a step of "
+            f"{served} takes {1e3 * frames_s[served]:.1f} ms of {1e3 / fps:g}; "
+            f"it holds {most}; watch fewer, or at a lower rate"
+        )
