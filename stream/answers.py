@@ -20,6 +20,9 @@ from stream.question import Question
 from stream.sampling import sample
 from stream.steps import Steps
 
+# Prompts that are read in one step, however short.
+MOST_ROWS = 4
+
 
 @dataclass(frozen=True, slots=True)
 class StreamView:
@@ -153,9 +156,11 @@ class Answers:
 
     def _read_prompts(self) -> bool:
         """Append the next slice of prompts, in all no more tokens than a frame has."""
-        budget, batch, slices = self._pool.max_append, [], []
+        budget = self._pool.max_append
+        batch: list[Answer] = []
+        slices: list[list[int]] = []
         for answer in self._under_way:
-            if answer.next_id is None and budget:
+            if answer.next_id is None and budget and len(batch) < MOST_ROWS:
                 part, answer.prompt = answer.prompt[:budget], answer.prompt[budget:]
                 budget -= len(part)
                 batch.append(answer)

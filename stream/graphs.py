@@ -22,6 +22,8 @@ FRAMES = (1, 2, 3, 4, 5, 6, 8)
 TOKENS = (1, 8, 32)
 RIDERS = (8, 32)
 TEXT = (16, 64)
+# Questions that are read together, and of how many tokens each at most.
+ROWS, ROW = 4, 64
 Replay = Callable[[], Tensor]
 
 
@@ -53,6 +55,7 @@ class GraphedSteps(Steps):
         self._decoder: dict[tuple[int, int], Replay] = {}
         self._tokens: dict[int, Replay] = {}
         self._text: dict[int, Replay] = {}
+        self._rows: Replay | None = None
 
         def numbers(count: int, dtype: torch.dtype = torch.int64) -> Tensor:
             return torch.zeros(count, device=vlm.device, dtype=dtype)
@@ -62,6 +65,8 @@ class GraphedSteps(Steps):
         self._ids, self._slots = numbers(D), numbers(D)
         self._text_ids = numbers(pool.max_append)
         self._text_slot, self._text_length = numbers(1), numbers(1) + 1
+        self._row_ids = numbers(ROWS * min(ROW, pool.max_append)).view(ROWS, -1)
+        self._row_slots, self._row_lengths = numbers(ROWS), numbers(ROWS) + 1
         self._pixels = self._image_tokens = numbers(0)
         # Pictures are uploaded and resized on a stream of their own, while a step runs.
         self._uploads = torch.cuda.Stream()
@@ -92,6 +97,7 @@ class GraphedSteps(Steps):
             self._tokens[D] = self._capture(partial(self._next, D))
         for T in self._text_sizes:
             self._text[T] = self._capture(partial(self._read, T))
+        self._rows = self._capture(self._read_rows)
         self._pool.reset(NULL_SLOT)
         self.frames_s = {F: self._seconds(F) for F in self._frame_sizes}
 
@@ -121,10 +127,10 @@ class GraphedSteps(Steps):
     ) -> Watched:
         """As `Steps.watch`; more pictures than the largest graph takes go in turns.
 
-        A picture on the device has been staged for the graphs' grid, one on the CPU has not.
+        Pictures of another shape than the graphs' have not been staged for them.
         """
         most = self._frame_sizes[-1]
-        if not pictures[0].is_cuda:
+        if pictures[0].shape != self._pixels.shape[1:]:
             stages_s = super().watch(pictures, times_s, slots, grid).stages_s
             return Watched(stages_s, self.decode(riders.ids, riders.slots) if riders else None)
         if len(slots) > most:
@@ -159,17 +165,34 @@ class GraphedSteps(Steps):
         return Watched(stages_s, logits[:count] if riders else None)
 
     def read(self, rows: Sequence[Sequence[int]], slots: Sequence[int]) -> Tensor:
-        """As `Steps.read`, one row after the other."""
-        if not self._text:
+        """As `Steps.read`: short rows a few together, long ones one after the other."""
+        if not self._text or self._rows is None:
             return super().read(rows, slots)
-        logits = []
-        for row, slot in zip(rows, slots, strict=True):
-            T = fitting(self._text_sizes, len(row))
-            _fill(self._text_ids[:T], row, 0)
-            _fill(self._text_slot, [slot], slot)
-            _fill(self._text_length, [len(row)], 1)
-            logits.append(self._text[T]().clone())
-        return torch.cat(logits)
+        most = self._row_ids.shape[1]
+        if len(rows) > 1 and max(map(len, rows)) <= most:
+            parts = [
+                self._read_some(rows[i : i + ROWS], slots[i : i + ROWS])
+                for i in range(0, len(rows), ROWS)
+            ]
+        else:
+            parts = [self._read_one(row, slot) for row, slot in zip(rows, slots, strict=True)]
+        return torch.cat(parts)
+
+    def _read_one(self, row: Sequence[int], slot: int) -> Tensor:
+        T = fitting(self._text_sizes, len(row))
+        _fill(self._text_ids[:T], row, 0)
+        _fill(self._text_slot, [slot], NULL_SLOT)
+        _fill(self._text_length, [len(row)], 1)
+        return self._text[T]().clone()
+
+    def _read_some(self, rows: Sequence[Sequence[int]], slots: Sequence[int]) -> Tensor:
+        assert self._rows is not None
+        most = self._row_ids.shape[1]
+        padded = [[*row, *[0] * (most - len(row))] for row in rows]
+        _fill(self._row_ids.view(-1), [i for row in padded for i in row], 0)
+        _fill(self._row_slots, slots, NULL_SLOT)
+        _fill(self._row_lengths, [len(row) for row in rows], 1)
+        return self._rows()[: len(rows)].clone()
 
     def decode(self, ids: Sequence[int], slots: Sequence[int]) -> Tensor:
         """As `Steps.decode`."""
@@ -213,6 +236,9 @@ class GraphedSteps(Steps):
     def _read(self, T: int) -> Tensor:
         ids = self._text_ids[None, :T]
         return self._vlm.append_text(ids, self._text_slot, self._pool, self._text_length)
+
+    def _read_rows(self) -> Tensor:
+        return self._vlm.append_text(self._row_ids, self._row_slots, self._pool, self._row_lengths)
 
     def _grid_now(self) -> tuple[int, int]:
         assert self._grid is not None
