@@ -1,4 +1,4 @@
-"""The gated delta rule by flash-linear-attention's Triton kernels, for CUDA.
+"""The gated delta rule by flash-linear-attention's Triton kernels: what ours are compared with.
 
 Imported only where CUDA is used: the library takes seconds to import. Dense batches only, since
 its variable-length paths wait for the host.
