@@ -6,7 +6,7 @@ ever read, so watching goes on and remembers nothing of it.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -98,12 +98,12 @@ class Answers:
         self._end_matching(lambda q: q.stream == stream, status, reason)
         self._dialogues.forget_stream(stream)
 
-    def step(self, views: dict[str, StreamView], *, decode: bool = True) -> bool:
+    def step(self, views: dict[str, StreamView], rode: Sequence[Answer] = ()) -> bool:
         """Fork what can start, read a slice of prompts, decode a token; False if all was idle.
 
         Args:
             views: the streams that have seen at least one frame.
-            decode: False if the answers have had their token of this step.
+            rode: the answers that have had their token of this step.
         """
         now = self._clock()
         self._end_matching(
@@ -113,7 +113,7 @@ class Answers:
         )
         self._start(views)
         worked = self._read_prompts()
-        return (decode and self._decode()) or worked
+        return self._decode(rode) or worked
 
     def decoding(self) -> list[Answer]:
         """The answers whose prompt has been read: each is owed a token a step."""
@@ -170,9 +170,10 @@ class Answers:
         self._append(batch, slices)
         return True
 
-    def _decode(self) -> bool:
-        """One more token for every answer whose prompt has been read."""
-        batch = self.decoding()
+    def _decode(self, rode: Sequence[Answer]) -> bool:
+        """One more token for every other answer whose prompt has been read."""
+        served = set(map(id, rode))
+        batch = [answer for answer in self.decoding() if id(answer) not in served]
         if not batch:
             return False
         self._append(batch, None)

@@ -234,10 +234,12 @@ class Engine:
             self._obey(self._inbox.popleft())
         streams = list(self._watched.values())
         due = [(s, frame) for s in streams if s.open and (frame := s.buffer.take()) is not None]
-        riding = self._answers.decoding() if due and self._steps.takes_riders else []
+        riding = self._answers.decoding()[: self._steps.most_riders] if due else []
         riders = Riders([a.next_id or 0 for a in riding], [a.slot for a in riding])
         failed, logits = self._frames.serve(due, riders if riding else None)
-        if logits is not None:
+        if logits is None:
+            riding = []
+        else:
             self._answers.take(riding, logits)
         for stream, reason in failed:
             self._fail_stream(stream, reason)
@@ -248,7 +250,7 @@ class Engine:
         if self._hold_s:
             return False
         views = {s.name: s.view for s in streams if s.view is not None}
-        worked = self._answers.step(views, decode=logits is None)
+        worked = self._answers.step(views, riding)
         if worked:
             self._slack.worked(self._clock() - began_s)
         return worked or bool(due)

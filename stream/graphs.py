@@ -34,8 +34,6 @@ class GraphedSteps(Steps):
         max_streams, max_answers: how many slots may be watched, and asked, in one step.
     """
 
-    takes_riders = True
-
     def __init__(
         self,
         vlm: InfiniteVL,
@@ -48,6 +46,7 @@ class GraphedSteps(Steps):
         self._frame_sizes = up_to(FRAMES, max_streams)
         self._token_sizes = up_to(TOKENS, max_answers)
         self._rider_sizes = up_to(RIDERS, max_answers)
+        self.most_riders = self._rider_sizes[-1]
         self._text_sizes = up_to((*TEXT, pool.max_append), pool.max_append)
         self._memory = torch.cuda.graph_pool_handle()
         self._grid: tuple[int, int] | None = None

@@ -34,12 +34,12 @@ class Steps:
     """One verb after the other.
 
     Attributes:
-        takes_riders: whether frames and tokens can share a step.
+        most_riders: how many tokens can share a step with frames.
         frames_s: seconds of a step by how many streams it serves, ascending; empty until measured,
             and where it is not.
     """
 
-    takes_riders = False
+    most_riders = 0
 
     def __init__(self, vlm: InfiniteVL, pool: StatePool, clock: Callable[[], float]) -> None:
         self._vlm = vlm
@@ -81,7 +81,7 @@ class Steps:
             times_s: B numbers, seconds since each stream's first frame.
             slots: B numbers, all different.
             grid: rows and columns of image tokens.
-            riders: only where `takes_riders`.
+            riders: no more than `most_riders`.
         """
         assert riders is None
         device, last_s = self._vlm.device, self._clock()

@@ -6,6 +6,7 @@ static inputs, padded and cut off is the same.
 
 import time
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from model.infinitevl import InfiniteVL
 from model.state import StatePool
 from sources.frame import Image
 from stream.graphs import GraphedSteps, fitting, up_to
-from stream.steps import Riders, Steps
+from stream.steps import Riders, Steps, Watched
 from tests.closeness import relative_error
+from tests.stream_helpers import HandEngine
 
 GRID = (6, 10)
 GRAPHED, EAGER = 1, 2
@@ -181,6 +183,28 @@ def test_tokens_beside_frames_and_alone_are_the_same(device: str) -> None:
     logits = graphed.watch(staged, [1.0, 1.0], [1, 2], GRID, riders).logits
     assert logits is not None
     assert relative_error(graphed.decode([3, 4, 5], [19, 20, 21]), logits) < 1e-4
+
+
+def test_more_answers_than_can_ride_all_get_their_token(device: str) -> None:
+    """An engine whose steps take two riders gives each of four answers one token a frame."""
+    hand = HandEngine("a", max_answers=4)
+    steps = hand.engine._steps
+    eager_watch, rode = steps.watch, []
+
+    def watch_with_riders(*args: Any) -> Watched:
+        *frames, riders = args
+        stages_s = eager_watch(*frames).stages_s
+        rode.append(0 if riders is None else len(riders.ids))
+        return Watched(stages_s, riders and steps.decode(riders.ids, riders.slots))
+
+    steps.most_riders, steps.watch = 2, watch_with_riders  # type: ignore[method-assign]
+    hand.see(count=2)
+    numbers = [hand.ask(asker=str(n), max_tokens=40) for n in range(4)]
+    for _ in range(200):
+        hand.frame()
+        hand.engine.step()
+    assert max(rode) == 2
+    assert all(hand.events["a"].ends()[n].num_tokens > 0 for n in numbers)
 
 
 def test_a_stream_begun_by_a_graph_is_one_begun_by_the_verb(device: str) -> None:
