@@ -155,10 +155,18 @@ class HttpServer:
         return UpgradedSocket(config, self._websockets, app_state)
 
     async def _close_websockets(self) -> None:
-        for websocket in list(self._websockets.connections):
+        state = self._websockets
+        for websocket in list(state.connections):
             websocket.shutdown()
-        if tasks := list(self._websockets.tasks):
-            await asyncio.wait(tasks, timeout=CLOSE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                while state.connections or state.tasks:
+                    await asyncio.sleep(TICK_S)
+        for websocket in list(state.connections):
+            if isinstance(websocket, UpgradedSocket):
+                websocket.abort()
+        if state.tasks:
+            await asyncio.wait(state.tasks, timeout=CLOSE_S)
 
     async def _drain(self) -> None:
         self._asking.drain()

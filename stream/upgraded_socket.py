@@ -114,6 +114,12 @@ class UpgradedSocket(WebSocketsSansIOProtocol):
         super().handle_bytes(event)
         self._count(event)
 
+    def handle_close(self, event: Frame) -> None:
+        super().handle_close(event)
+        if self.close_timer is None:
+            # Also if it says so, and does not read what is on its way.
+            self.close_timer = self.loop.call_later(_CLOSE_S, self.transport.abort)
+
     def send_receive_event_to_app(self) -> None:
         if self.curr_msg_data_type == "text" and not _is_utf8(b"".join(self.frames)):
             self.hang_up(CloseCode.INVALID_DATA, "text is UTF-8")
@@ -128,6 +134,8 @@ class UpgradedSocket(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         if self.handshake_complete:
+            while not self.queue.empty():  # or they would be read first, as slowly as ever
+                self.queue.get_nowait()
             self.hang_up(CloseCode.GOING_AWAY, "the server ends")
         else:
             super().shutdown()

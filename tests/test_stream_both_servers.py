@@ -85,7 +85,7 @@ def test_a_page_gets_in_by_a_ticket_that_was_got_for_it(
             given: str = json.load(answer)["ticket"]
             return given
 
-    async def visit(ticket: str, origin: str) -> None:
+    async def visit(ticket: str, origin: str, url: str = url) -> None:
         async with connect(
             f"{url}?ticket={ticket}",
             subprotocols=["ivl.v1"],  # type: ignore[list-item]
@@ -94,6 +94,7 @@ def test_a_page_gets_in_by_a_ticket_that_was_got_for_it(
         ) as socket:
             assert json.loads(await socket.recv())["type"] == "session.created"
 
+    run(visit(ticket(), MINE, http_url.replace("https", "wss") + "/stream"))
     used = ticket()
     run(visit(used, MINE))
     for given, origin, status in ((used, MINE, 401), (ticket(), EVIL, 403)):

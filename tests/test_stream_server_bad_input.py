@@ -1,6 +1,7 @@
 """What no client should send: each gets its error, status or code, and the server lives on."""
 
 import json
+import logging
 import socket
 import struct
 import zlib
@@ -252,15 +253,16 @@ def compressed(count: int) -> bytes:
     ],
 )
 def test_bad_frames_close_the_connection_with_their_code(
-    served: Served, sent: bytes, code: int
+    served: Served, sent: bytes, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also if the client never closes its end."""
+    """Also if the client never closes its end; and none of it is a failure of ours."""
     with tcp(served) as line:
         first(line)
         line.sendall(sent)
         heard = rest(line)
     assert b"\x88" in heard and struct.pack("!H", code) in heard[heard.index(b"\x88") :][:4]
     assert_alive(served)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_a_million_pings_are_not_a_million_pongs(served: Served) -> None:
