@@ -5,7 +5,7 @@
     python run_stream.py --source clip.mp4 --ask "5s: What just happened?"
     python run_stream.py --stream door=rtsp://camera/live --stream yard=1   # several at once
     python run_stream.py --source 0 --serve 127.0.0.1:8765             # for websocket clients
-    python run_stream.py --source 0 --http 127.0.0.1:8766              # for clients of OpenAI's API
+    python run_stream.py --source 0 --http 127.0.0.1:8766              # for them and OpenAI's API
 
 This file only puts things together: sources, a model, an engine on a thread of its own, a
 session a stream that joins them, and a terminal to show it.
@@ -46,6 +46,7 @@ from stream.protocol_session import SessionLimits
 from stream.question import QuestionRefusedError, SamplingParams
 from stream.registry import StreamRegistry, UnknownStreamError
 from stream.server import Address, Server, ServerThread, Serves
+from stream.talk import Talk
 from stream.version import VERSION
 from ui.addressed import AddressedQuestion, parse_addressed
 from ui.arguments import parse_args
@@ -186,17 +187,18 @@ def _server(
     for name in streams.names:
         metrics.watch(name, streams.get(name), lambda: engine.pool.slot_bytes)
     origins, tls = tuple(args.origin), server_tls(args.tls_cert, args.tls_key)
+    hub = Hub(streams, About(VERSION, model.name, model.trained), SessionLimits())
+    talk = Talk(hub, metrics, ingest)
     servers: list[Serves] = []
     if args.serve is not None:
         host, port = args.serve
-        hub = Hub(streams, About(VERSION, model.name, model.trained), SessionLimits())
         address = Address(host, port, origins, tls)
-        servers.append(Server(hub, streams, metrics, doors, address, ingest))
+        servers.append(Server(talk, streams, metrics, doors, address))
     if args.http is not None:
         host, port = args.http
-        asking = Asking(streams)
-        app = make_app(streams, asking, Pages(streams, metrics), doors, model.name, origins)
-        servers.append(HttpServer(app, asking, doors, Address(host, port, origins, tls)))
+        asking, pages = Asking(streams), Pages(streams, metrics)
+        app = make_app(streams, asking, talk, pages, doors, model.name, origins)
+        servers.append(HttpServer(app, asking, talk, doors, Address(host, port, origins, tls)))
     return ServerThread(*servers)
 
 

@@ -23,6 +23,7 @@ from stream.protocol_session import SessionLimits
 from stream.registry import StreamRegistry
 from stream.server import Address, Server, ServerThread
 from stream.session import StreamConfig
+from stream.talk import Talk
 from stream.version import VERSION
 
 CLIP = Path(__file__).parent.parent / "assets" / "demo.mp4"
@@ -58,7 +59,8 @@ def serving(model_name: str, sources: Mapping[str, VideoSource]) -> Iterator[Ser
         metrics.watch(name, session, lambda: engine.pool.slot_bytes)
     ingest = Ingest({name: s for name, s in sources.items() if isinstance(s, PushedSource)})
     hub = Hub(streams, About(VERSION, model.name, model.trained), SessionLimits())
-    server = ServerThread(Server(hub, streams, metrics, Doors(), Address("127.0.0.1", 0), ingest))
+    talk, address = Talk(hub, metrics, ingest), Address("127.0.0.1", 0)
+    server = ServerThread(Server(talk, streams, metrics, Doors(), address))
     url = server.start()
     streams.start_all()
     try:

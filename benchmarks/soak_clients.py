@@ -24,7 +24,7 @@ from benchmarks.neighbours_clients import dial, flood, stuck
 from stream.client import Answer, Client, RefusedError
 from stream.ingest import INGEST_PATH
 from stream.pusher import Pusher
-from stream.server import QUERY_PATH
+from stream.talk import QUERY_PATH
 
 CROWD = 8
 PAUSE_S = 0.5

@@ -1,4 +1,4 @@
-"""The HTTP application: chat completions as OpenAI has them, tickets, and the pages for machines.
+"""The HTTP application: chat completions as OpenAI has them, ivl.v1, tickets, pages for machines.
 
 Its doors are locked by what stands before all routes, so a route that is added is locked, too.
 """
@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stream.api_errors import ApiError, add_handlers, code_of
+from stream.app_sockets import add_sockets
 from stream.asking import Asking, AskLaterError, OpenAnswer
 from stream.chat_reply import ChatReply
 from stream.chat_request import Chat, ChatRequest, read_chat
@@ -22,7 +23,8 @@ from stream.hub import MAX_MESSAGE_BYTES
 from stream.pages import METRICS_PATH, PICTURE_PATH, STREAMS_PATH, Page, Pages, text_page
 from stream.question import QuestionRefusedError
 from stream.registry import StreamRegistry, UnknownStreamError
-from stream.tickets import VALID_S, Caller, TooManyTicketsError
+from stream.talk import Talk, is_socket_path, scope_of
+from stream.tickets import VALID_S, Caller, TooManyTicketsError, ticket_of
 
 OPEN_PATHS = ("/healthz", "/readyz")
 TICKETS_PATH = "/v1/tickets"
@@ -46,12 +48,19 @@ class Locked:
         await self._app(scope, receive, send)
 
     def _let_in(self, scope: Scope) -> Caller:
-        headers = Headers(scope=scope)
+        headers, path = Headers(scope=scope), scope["path"]
         # Browsers send it with whatever one page asks of another's address.
         if not set(headers.getlist("Origin")) <= set(self._origins):
             raise ShutOutError(403, "pages of this origin may not ask")
-        needs = None if scope["path"] == TICKETS_PATH else "query"
-        return self._doors.let_in(needs, headers.getlist("Host"), headers.getlist("Authorization"))
+        ticket = None
+        if is_socket_path(path):
+            if scope["type"] == "websocket":
+                ticket = ticket_of(scope["query_string"].decode("latin-1"))
+            # So that no log shows it.
+            scope["query_string"] = b""
+        needs = None if path == TICKETS_PATH else scope_of(path)
+        hosts, authorizations = headers.getlist("Host"), headers.getlist("Authorization")
+        return self._doors.let_in(needs, hosts, authorizations, ticket)
 
 
 class AnswerResponse(StreamingResponse):
@@ -81,6 +90,7 @@ Called = Annotated[Caller, Depends(caller_of)]
 def make_app(
     registry: StreamRegistry,
     asking: Asking,
+    talk: Talk,
     pages: Pages,
     doors: Doors,
     model: str,
@@ -89,6 +99,7 @@ def make_app(
     """The application.
 
     Args:
+        talk: with the clients of its websockets.
         model: the name of the one model there is.
         origins: those of web pages whose requests are answered.
     """
@@ -104,6 +115,7 @@ def make_app(
     _add_pages(app, asking, pages)
     _add_models(app, model)
     _add_chat(app, registry, asking, model)
+    add_sockets(app, talk)
 
     @app.post(TICKETS_PATH)
     async def ticket(caller: Called) -> JSONResponse:

@@ -20,7 +20,7 @@ FRAMES_S, FRAME_BURST = 20.0, 200
 MOST_SOCKETS = 256
 _TINY_BYTES = 1024
 # Frames that have come at once are looked at in pieces: after one too many no more are.
-_PIECE_BYTES = 1024
+PIECE_BYTES = 1024
 
 
 class GuardedSocket(ServerConnection):
@@ -31,20 +31,24 @@ class GuardedSocket(ServerConnection):
         self._frames = TokenBucket(FRAMES_S, FRAME_BURST, time.monotonic())
         self._refused = False
 
+    def abort(self) -> None:
+        """End it at once, whatever waits to be sent."""
+        self.transport.abort()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if len(self.server.handler_tasks) > MOST_SOCKETS:
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        for start in range(0, len(data), _PIECE_BYTES):
+        for start in range(0, len(data), PIECE_BYTES):
             if self._refused:
                 return
-            super().data_received(data[start : start + _PIECE_BYTES])
+            super().data_received(data[start : start + PIECE_BYTES])
 
     def process_event(self, event: Request | Frame) -> None:  # type: ignore[override]
         super().process_event(event)
-        if self._refused or not (isinstance(event, Frame) and _is_no_message(event)):
+        if self._refused or not (isinstance(event, Frame) and is_no_message(event)):
             return
         if self._frames.wait_s(time.monotonic()):
             self._refuse()
@@ -60,7 +64,8 @@ class GuardedSocket(ServerConnection):
         self.loop.call_later(self.close_timeout or 0.0, self.transport.abort)
 
 
-def _is_no_message(frame: Frame) -> bool:
+def is_no_message(frame: Frame) -> bool:
+    """Whether a frame brings no message nearer, or hardly."""
     if frame.opcode in (Opcode.PING, Opcode.PONG):
         return True
     return not frame.fin and len(frame.data) < _TINY_BYTES

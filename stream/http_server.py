@@ -5,27 +5,36 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from stream.asking import Asking
 from stream.doors import Doors
-from stream.server import (
+from stream.hub import MAX_MESSAGE_BYTES
+from stream.server import Address
+from stream.talk import (
     DRAIN_S,
     MAX_SOCKETS,
     MESSAGE_BURST,
     MESSAGES_S,
+    PING_S,
     SLOW_S,
     TICK_S,
-    Address,
+    Talk,
+    is_socket_path,
 )
 from stream.token_bucket import TokenBucket
+from stream.upgraded_socket import UpgradedSocket
 
 _HEADER_BYTES = 1 << 14
 # How long a connection may be without a whole request.
 IDLE_S = 5
+# How long what is cut off has for its end.
+CLOSE_S = 1.0
 
 
 class Guarded(H11Protocol):
@@ -53,14 +62,25 @@ class Guarded(H11Protocol):
         wait_s = self._bucket.wait_s(self.loop.time())
         self.loop.call_later(wait_s, super().on_response_complete)
 
+    def _should_upgrade(self) -> bool:
+        # Elsewhere a request to upgrade is answered as if it were none.
+        may_ask = (self.scope["method"], self.scope["http_version"]) == ("GET", "1.1")
+        return (
+            may_ask and self._get_upgrade() == b"websocket" and is_socket_path(self.scope["path"])
+        )
+
 
 class HttpServer:
     """Beside the websocket server or alone; told to stop, it sees open questions to their end."""
 
-    def __init__(self, app: FastAPI, asking: Asking, doors: Doors, address: Address) -> None:
+    def __init__(
+        self, app: FastAPI, asking: Asking, talk: Talk, doors: Doors, address: Address
+    ) -> None:
         doors.check_bind(address.host)
-        self._app, self._asking, self._address = app, asking, address
+        self._app, self._asking, self._talk, self._address = app, asking, talk, address
         self._port = address.port
+        # Apart from those of other requests, for which there is as much room as without them.
+        self._websockets = ServerState()
 
     @property
     def url(self) -> str:
@@ -75,15 +95,17 @@ class HttpServer:
         self._port = sockets[0].getsockname()[1]
         server = uvicorn.Server(self._config())
         unsubscribe = self._asking.subscribe(loop)
-        serving = asyncio.create_task(server.serve(sockets))
-        try:
-            started()
-            await stopped.wait()
-            await self._drain()
-        finally:
-            server.should_exit = True
-            await serving
-            unsubscribe()
+        async with self._talk.served():
+            serving = asyncio.create_task(server.serve(sockets))
+            try:
+                started()
+                await stopped.wait()
+                await asyncio.gather(self._talk.drain(), self._drain())
+            finally:
+                server.should_exit = True
+                await serving
+                await self._close_websockets()
+                unsubscribe()
 
     async def _listen(self, loop: asyncio.AbstractEventLoop) -> list[socket.socket]:
         """A socket for each address of the host, all of one port."""
@@ -110,7 +132,11 @@ class HttpServer:
         return uvicorn.Config(
             self._app,
             http=Guarded,
-            ws="none",
+            ws=self._upgraded,  # type: ignore[arg-type]  # where a class is meant
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_ping_interval=PING_S,
+            ws_ping_timeout=PING_S,
+            ws_per_message_deflate=False,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -122,6 +148,26 @@ class HttpServer:
             ssl_context_factory=None if tls is None else context,
         )
 
+    def _upgraded(
+        self, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]
+    ) -> UpgradedSocket:
+        self._websockets.default_headers = server_state.default_headers
+        return UpgradedSocket(config, self._websockets, app_state)
+
+    async def _close_websockets(self) -> None:
+        state = self._websockets
+        for websocket in list(state.connections):
+            websocket.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                while state.connections or state.tasks:
+                    await asyncio.sleep(TICK_S)
+        for websocket in list(state.connections):
+            if isinstance(websocket, UpgradedSocket):
+                websocket.abort()
+        if state.tasks:
+            await asyncio.wait(state.tasks, timeout=CLOSE_S)
+
     async def _drain(self) -> None:
         self._asking.drain()
         with contextlib.suppress(TimeoutError):
@@ -129,7 +175,7 @@ class HttpServer:
                 await self._none_open()
         self._asking.cancel_all()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(CLOSE_S):
                 await self._none_open()
 
     async def _none_open(self) -> None:

@@ -5,10 +5,8 @@ it is none that is taken. A client has as many pictures on their way as it has c
 answer gives back: so a slow line holds few old pictures.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
-
-from websockets.asyncio.server import ServerConnection
 
 from sources.errors import PictureError, SourceError
 from stream.protocol import ErrorCode, FrameAck, IngestReady
@@ -25,6 +23,16 @@ class TakesPictures(Protocol):
     def push(self, data: bytes) -> None: ...
 
 
+class IngestSocket(Protocol):
+    """A websocket of a client; all of it may raise ConnectionClosed once the client is gone."""
+
+    async def send(self, message: str, /) -> None: ...
+
+    async def close(self, code: int, reason: str, /) -> None: ...
+
+    def __aiter__(self) -> AsyncIterator[str | bytes]: ...
+
+
 class Ingest:
     """The streams that take pictures, each from one client at a time."""
 
@@ -32,7 +40,7 @@ class Ingest:
         self._sources = sources
         self._busy: set[str] = set()
 
-    async def handle(self, socket: ServerConnection, name: str) -> None:
+    async def handle(self, socket: IngestSocket, name: str) -> None:
         """One client, until it goes; it may come again."""
         source = self._sources.get(name)
         if source is None:
@@ -46,7 +54,7 @@ class Ingest:
         finally:
             self._busy.discard(name)
 
-    async def _take(self, socket: ServerConnection, source: TakesPictures) -> None:
+    async def _take(self, socket: IngestSocket, source: TakesPictures) -> None:
         num_taken = 0
         async for data in socket:
             if isinstance(data, str):
@@ -65,6 +73,6 @@ class Ingest:
             await socket.send(answer.to_json())
 
 
-async def _refuse(socket: ServerConnection, code: ErrorCode, message: str) -> None:
+async def _refuse(socket: IngestSocket, code: ErrorCode, message: str) -> None:
     await socket.send(refusal(code, message, fatal=True).to_json())
     await socket.close(1008, code)

@@ -11,38 +11,28 @@ import errno
 import http
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import parse_qs
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Origin, Subprotocol
 
 from stream.doors import Doors, ShutOutError
 from stream.guarded_socket import GuardedSocket
-from stream.hub import MAX_MESSAGE_BYTES, Connection, Hub
-from stream.ingest import INGEST_PATH, MAX_PICTURE_BYTES, Ingest
+from stream.hub import MAX_MESSAGE_BYTES
+from stream.ingest import MAX_PICTURE_BYTES
 from stream.metrics import Metrics
 from stream.pages import Page, Pages, text_page
 from stream.protocol import PROTOCOL
 from stream.registry import StreamRegistry
-from stream.token_bucket import TokenBucket
+from stream.talk import DRAIN_S, PING_S, QUERY_PATH, Talk, is_socket_path, scope_of
+from stream.tickets import ticket_of
 
-QUERY_PATH = "/v1/stream"
-MAX_SOCKETS = 128
-# What a client may send before its socket is read more slowly.
-MESSAGES_S, MESSAGE_BURST = 50.0, 100
-# How many clients are let in: many at the same moment would hold up a frame.
-CLIENTS_S, CLIENT_BURST = 50.0, 4
-SLOW_S, TICK_S, DRAIN_S = 5.0, 0.05, 20.0
-# A handshake takes no longer, and a client that does not answer a ping for so long is gone.
-OPEN_S, PING_S = 10.0, 20.0
-_TRY_AGAIN_LATER = 1013
+# A handshake takes no longer.
+OPEN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +54,16 @@ class Server:
 
     def __init__(
         self,
-        hub: Hub,
+        talk: Talk,
         registry: StreamRegistry,
         metrics: Metrics,
         doors: Doors,
         address: Address,
-        ingest: Ingest | None = None,
     ) -> None:
         doors.check_bind(address.host)
-        self._ingest = ingest or Ingest({})
-        self._hub, self._metrics, self._pages = hub, metrics, Pages(registry, metrics)
+        self._talk, self._pages = talk, Pages(registry, metrics)
         self._doors, self._address = doors, address
         self._port = address.port
-        self._coming = TokenBucket(CLIENTS_S, CLIENT_BURST, time.monotonic())
-        metrics.count_connections(lambda: float(hub.num_connections))
 
     @property
     def url(self) -> str:
@@ -87,10 +73,10 @@ class Server:
 
     async def run(self, stopped: asyncio.Event, started: Callable[[], None]) -> None:
         """Serve; after `stopped` see open questions to their end, within DRAIN_S, and close."""
-        unsubscribe = self._hub.subscribe(asyncio.get_running_loop())
         address = self._address
-        try:
-            async with serve(
+        async with (
+            self._talk.served(),
+            serve(
                 self._handle,
                 address.host,
                 address.port,
@@ -107,28 +93,12 @@ class Server:
                 ssl=address.tls,
                 server_header=None,
                 create_connection=GuardedSocket,
-            ) as server:
-                self._port = next(iter(server.sockets)).getsockname()[1]
-                started()
-                ticking = asyncio.create_task(self._tick())
-                await stopped.wait()
-                await self._drain()
-                ticking.cancel()
-        finally:
-            unsubscribe()
-
-    async def _tick(self) -> None:
-        while True:
-            self._hub.tick()
-            await asyncio.sleep(TICK_S)
-
-    async def _drain(self) -> None:
-        self._hub.drain(DRAIN_S, "the server ends")
-        until_s = time.monotonic() + DRAIN_S
-        while self._hub.num_open and time.monotonic() < until_s:
-            await asyncio.sleep(TICK_S)
-        # What was pushed last is on its way within a tick.
-        await asyncio.sleep(TICK_S)
+            ) as server,
+        ):
+            self._port = next(iter(server.sockets)).getsockname()[1]
+            started()
+            await stopped.wait()
+            await self._talk.drain()
 
     async def _admit(self, socket: ServerConnection, request: Request) -> Response | None:
         """Answer what is no websocket; None lets one in."""
@@ -148,11 +118,9 @@ class Server:
         if path == "/healthz":
             return _text(200, "alive")
         if path == "/readyz":
-            return _text(503, "draining") if self._hub.draining else _text(200, "ready")
-        pushes = path.startswith(INGEST_PATH)
-        talks = pushes or path == QUERY_PATH
-        headers, scope = request.headers, "ingest" if pushes else "query"
-        ticket = _ticket(request.path) if talks else None
+            return _text(503, "draining") if self._talk.draining else _text(200, "ready")
+        talks, scope, headers = is_socket_path(path), scope_of(path), request.headers
+        ticket = ticket_of(request.path.partition("?")[2]) if talks else None
         try:
             self._doors.let_in(
                 scope, headers.get_all("Host"), headers.get_all("Authorization"), ticket
@@ -162,54 +130,16 @@ class Server:
             if error.status == 401:
                 response.headers["WWW-Authenticate"] = "Bearer"
             return response
-        if pushes:
+        if scope == "ingest":
             socket.protocol.max_message_size = MAX_PICTURE_BYTES
         if talks:
-            wait_s = self._coming.wait_s(time.monotonic())
-            self._coming.take()
-            await asyncio.sleep(wait_s)
-            full = self._hub.num_connections >= MAX_SOCKETS
-            return _text(503, "too many clients") if full else None
+            return None if await self._talk.let_come() else _text(503, "too many clients")
         return _response(await asyncio.to_thread(self._pages.at, path))
 
     async def _handle(self, socket: ServerConnection) -> None:
         """One client, from its coming to its going."""
-        path = socket.request.path.partition("?")[0] if socket.request else ""
-        if path.startswith(INGEST_PATH):
-            with contextlib.suppress(ConnectionClosed):
-                await self._ingest.handle(socket, path.removeprefix(INGEST_PATH))
-            return
-        connection = self._hub.connect(socket.transport.abort)
-        writer = asyncio.create_task(self._write(socket, connection))
-        try:
-            await self._read(socket, connection)
-        except ConnectionClosed:
-            pass
-        finally:
-            writer.cancel()
-            self._hub.disconnect(connection)
-
-    async def _read(self, socket: ServerConnection, connection: Connection) -> None:
-        bucket = TokenBucket(MESSAGES_S, MESSAGE_BURST, time.monotonic())
-        async for data in socket:
-            # Also for no time: messages that have come already would let nobody else run.
-            await asyncio.sleep(bucket.wait_s(time.monotonic()))
-            bucket.take()
-            self._hub.receive(connection, data)
-
-    async def _write(self, socket: ServerConnection, connection: Connection) -> None:
-        """Send what waits; whoever does not read it is let go, and holds up nobody."""
-        outbox = connection.outbox
-        with contextlib.suppress(ConnectionClosed):
-            while not outbox.overflowed:
-                message = await outbox.pop()
-                try:
-                    async with asyncio.timeout(SLOW_S):
-                        await socket.send(message)
-                except TimeoutError:
-                    break
-            self._metrics.slow_consumer_closed()
-            await socket.close(_TRY_AGAIN_LATER, "read faster")
+        assert isinstance(socket, GuardedSocket) and socket.request is not None
+        await self._talk.with_client(socket, socket.request.path.partition("?")[0])
 
 
 class Serves(Protocol):
@@ -284,12 +214,6 @@ class ServerThread:
         self._not_started -= 1
         if not self._not_started:
             self._started.set()
-
-
-def _ticket(path: str) -> str | None:
-    """What `?ticket=` says in a path, the one way for a web page to say who it is."""
-    given = parse_qs(path.partition("?")[2]).get("ticket", [])
-    return given[0] if len(given) == 1 else None
 
 
 def _text(status: int, text: str) -> Response:

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import parse_qs
 
 VALID_S = 30.0
 MAX_TICKETS = 256
@@ -68,3 +69,9 @@ class Tickets:
     def _forget_old(self) -> None:
         now_s = self._clock()
         self._given = [ticket for ticket in self._given if now_s < ticket.until_s]
+
+
+def ticket_of(query: str) -> str | None:
+    """What `ticket=` says in the query of an address, the one way for a web page to name itself."""
+    given = parse_qs(query).get("ticket", [])
+    return given[0] if len(given) == 1 else None

@@ -12,7 +12,7 @@ from typing import Any
 
 import openai
 import pytest
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 
 from stream import http_server
 from stream.app import OPEN_PATHS
@@ -73,11 +73,16 @@ def fetch(
 def test_every_route_is_locked_without_a_token(served: ServedHttp) -> None:
     """All that the application knows, and what it does not know."""
     tried = {("GET", "/"), ("GET", "/v1/nothing"), ("POST", "/healthz/")}
+    # Websockets are at paths that refuse other requests, too; they are tried where they are tested.
+    sockets = [route for route in served.app.routes if isinstance(route, WebSocketRoute)]
     for route in served.app.routes:
+        if route in sockets:
+            continue
         assert isinstance(route, Route | Mount), f"{route} is of a kind that is not tried here"
         methods = route.methods if isinstance(route, Route) else {"GET"}
         path = re.sub(r"{[^}]*}", "cam", route.path)
         tried |= {(method, path) for method in methods or ()}
+    assert {re.sub(r"{[^}]*}", "cam", s.path) for s in sockets} <= {path for _, path in tried}
     assert len(tried) >= 11
     for method, path in tried:
         for token in (None, "wrong", TOKEN[:-1]):
@@ -146,7 +151,8 @@ def test_without_tokens_only_names_of_this_machine_are_answered() -> None:
         assert fetch(unlocked, "/v1/models", None, Host="localhost:1")[0] == 200
         assert fetch(unlocked, "/v1/models", None, Host="evil.example")[0] == 403
     with pytest.raises(DoorsError, match="--token-file"):
-        HttpServer(unlocked.app, Asking(unlocked.registry), Doors(), Address("0.0.0.0", 0))
+        asking = Asking(unlocked.registry)
+        HttpServer(unlocked.app, asking, unlocked.talk, Doors(), Address("0.0.0.0", 0))
 
 
 @pytest.mark.parametrize(
@@ -228,7 +234,10 @@ def test_an_address_that_is_taken_is_an_error_at_the_start(served: ServedHttp) -
     """And the server that could be started beside it has gone, too."""
     port = int(served.url.removesuffix("/v1").rpartition(":")[2])
     asking = Asking(served.registry)
-    servers = [HttpServer(served.app, asking, Doors(), Address("127.0.0.1", p)) for p in (0, port)]
+    servers = [
+        HttpServer(served.app, asking, served.talk, Doors(), Address("127.0.0.1", p))
+        for p in (0, port)
+    ]
     thread = ServerThread(*servers)
     with pytest.raises(OSError):
         thread.start()

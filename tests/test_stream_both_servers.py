@@ -24,6 +24,7 @@ from stream.protocol_session import SessionLimits
 from stream.registry import StreamRegistry
 from stream.server import Address, Server, ServerThread
 from stream.session import StreamConfig
+from stream.talk import Talk
 from tests.stream_helpers import FRAME_TOKENS, PATIENCE_S, loaded, running, scripted
 from tests.test_stream_server import run
 
@@ -55,10 +56,11 @@ def urls(certificate: tuple[Path, Path]) -> Iterator[list[str]]:
         registry.open("cam", scripted(5, holds=True), StreamConfig(fps=None))
         hub = Hub(registry, About("0", "mini", trained=False), SessionLimits())
         asking = Asking(registry)
-        app = make_app(registry, asking, Pages(registry, metrics), doors, "mini", (MINE,))
+        talk, pages = Talk(hub, metrics), Pages(registry, metrics)
+        app = make_app(registry, asking, talk, pages, doors, "mini", (MINE,))
         address = Address("localhost", 0, (MINE,), tls)
-        websockets = Server(hub, registry, metrics, doors, address)
-        thread = ServerThread(websockets, HttpServer(app, asking, doors, address))
+        websockets = Server(talk, registry, metrics, doors, address)
+        thread = ServerThread(websockets, HttpServer(app, asking, talk, doors, address))
         thread.start()
         registry.start_all()
         try:
@@ -83,7 +85,7 @@ def test_a_page_gets_in_by_a_ticket_that_was_got_for_it(
             given: str = json.load(answer)["ticket"]
             return given
 
-    async def visit(ticket: str, origin: str) -> None:
+    async def visit(ticket: str, origin: str, url: str = url) -> None:
         async with connect(
             f"{url}?ticket={ticket}",
             subprotocols=["ivl.v1"],  # type: ignore[list-item]
@@ -92,6 +94,7 @@ def test_a_page_gets_in_by_a_ticket_that_was_got_for_it(
         ) as socket:
             assert json.loads(await socket.recv())["type"] == "session.created"
 
+    run(visit(ticket(), MINE, http_url.replace("https", "wss") + "/stream"))
     used = ticket()
     run(visit(used, MINE))
     for given, origin, status in ((used, MINE, 401), (ticket(), EVIL, 403)):

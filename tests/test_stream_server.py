@@ -22,6 +22,7 @@ from websockets.sync.client import connect as connect_sync
 from model.checkpoint import LoadedModel
 from sources.pushed import PushedSource
 from stream import server
+from stream import talk as talk_module
 from stream.client import Client, RefusedError
 from stream.doors import Doors, DoorsError
 from stream.engine import Engine, EngineConfig
@@ -33,6 +34,7 @@ from stream.pusher import Pusher
 from stream.registry import StreamRegistry
 from stream.server import Address, Server, ServerThread
 from stream.session import StreamConfig
+from stream.talk import Talk
 from stream.tickets import Caller
 from tests.stream_helpers import FRAME_TOKENS, PATIENCE_S, loaded, running, scripted
 
@@ -76,7 +78,9 @@ def serving(
             session = registry.open(name, scripted(5, holds=True), StreamConfig(fps=None))
             metrics.watch(name, session, lambda: 0.0)
         hub = Hub(registry, About("0", "mini", trained=False), limits)
-        server = Server(hub, registry, metrics, doors, Address("127.0.0.1", 0, origins))
+        server = Server(
+            Talk(hub, metrics), registry, metrics, doors, Address("127.0.0.1", 0, origins)
+        )
         thread = ServerThread(server)
         url = thread.start()
         registry.start_all()
@@ -326,8 +330,8 @@ def serve_by_small_buffers(handler: Any, host: str, port: int, **options: Any) -
 
 def test_who_does_not_read_is_let_go_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that says much and reads nothing; another is answered meanwhile."""
-    monkeypatch.setattr(server, "MESSAGES_S", 1e9)
-    monkeypatch.setattr(server, "SLOW_S", 0.2)
+    monkeypatch.setattr(talk_module, "MESSAGES_S", 1e9)
+    monkeypatch.setattr(talk_module, "SLOW_S", 0.2)
     monkeypatch.setattr(server, "serve", serve_by_small_buffers)
 
     async def try_it(served: Served) -> None:
@@ -379,7 +383,8 @@ def test_a_server_that_ends_says_so_and_sees_answers_to_their_end() -> None:
         registry.open("cam", scripted(5, holds=True), StreamConfig(fps=None))
         hub = Hub(registry, About("0", "mini", trained=False), QUICK)
         metrics = Metrics(BuildInfo("0", "0", "mini"))
-        thread = ServerThread(Server(hub, registry, metrics, Doors(), Address("127.0.0.1", 0)))
+        talk, address = Talk(hub, metrics), Address("127.0.0.1", 0)
+        thread = ServerThread(Server(talk, registry, metrics, Doors(), address))
         url = thread.start()
         registry.start_all()
         run(ask(Served(url, registry), thread.stop))
@@ -437,8 +442,8 @@ def test_pushed_pictures_become_frames_and_bad_ones_are_refused() -> None:
         hub = Hub(registry, About("0", "mini", trained=False), QUICK)
         metrics = Metrics(BuildInfo("0", "0", "mini"))
         address = Address("127.0.0.1", 0)
-        ingest = Ingest({"robot": source})
-        thread = ServerThread(Server(hub, registry, metrics, UNLOCKED, address, ingest))
+        talk = Talk(hub, metrics, Ingest({"robot": source}))
+        thread = ServerThread(Server(talk, registry, metrics, UNLOCKED, address))
         url = thread.start()
         registry.start_all()
         run(push(Served(url, registry)))

@@ -1,6 +1,7 @@
 """What no client should send: each gets its error, status or code, and the server lives on."""
 
 import json
+import logging
 import socket
 import struct
 import zlib
@@ -11,6 +12,7 @@ import pytest
 from websockets.sync.client import connect
 
 from stream import guarded_socket, server
+from tests.http_serving import serving_http
 from tests.stream_helpers import PATIENCE_S
 from tests.test_stream_server import Served, serving, wait_until
 
@@ -24,12 +26,20 @@ HANDSHAKE = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Protocol": "ivl.v1",
 }
+# The application keeps a connection for the next request, and has its own words for no websocket.
+ONLY_WEBSOCKETS = pytest.mark.parametrize("served", ["websockets"], indirect=True)
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving() as one:
-        yield one
+@pytest.fixture(scope="module", params=["websockets", "app"])
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """The websocket server, and the HTTP application, whose websockets are to be no weaker."""
+    if request.param == "websockets":
+        with serving() as one:
+            yield one
+    else:
+        with serving_http("cam", "door") as app:
+            url = app.url.replace("http", "ws", 1).removesuffix("/v1") + "/v1/stream"
+            yield Served(url, app.registry)
 
 
 @contextmanager
@@ -181,6 +191,7 @@ def test_an_id_is_used_once_and_what_has_ended_is_not_cancelled(served: Served) 
     ],
     ids=lambda value: value[:40].decode() if isinstance(value, bytes) else None,
 )
+@ONLY_WEBSOCKETS
 def test_a_bad_handshake_is_refused_with_its_status(
     served: Served, sent: bytes, status: int
 ) -> None:
@@ -193,6 +204,7 @@ def test_a_bad_handshake_is_refused_with_its_status(
 @pytest.mark.parametrize(
     "sent", [b"\x16\x03\x01\x02\x00" + bytes(200) + b"\n", b"\r\n" * 100, b"hello\n"]
 )
+@ONLY_WEBSOCKETS
 def test_what_is_no_http_is_not_answered_as_if_it_were(served: Served, sent: bytes) -> None:
     with tcp(served) as line:
         line.sendall(sent)
@@ -241,15 +253,16 @@ def compressed(count: int) -> bytes:
     ],
 )
 def test_bad_frames_close_the_connection_with_their_code(
-    served: Served, sent: bytes, code: int
+    served: Served, sent: bytes, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also if the client never closes its end."""
+    """Also if the client never closes its end; and none of it is a failure of ours."""
     with tcp(served) as line:
         first(line)
         line.sendall(sent)
         heard = rest(line)
     assert b"\x88" in heard and struct.pack("!H", code) in heard[heard.index(b"\x88") :][:4]
     assert_alive(served)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_a_million_pings_are_not_a_million_pongs(served: Served) -> None:

@@ -19,6 +19,7 @@ from stream.protocol_session import SessionLimits
 from stream.registry import StreamRegistry
 from stream.server import Address, Server, ServerThread
 from stream.session import StreamConfig
+from stream.talk import Talk
 from tests.stream_helpers import PATIENCE_S, FakeClock, loaded, scripted
 from tests.test_stream_server import LOCKED, QUICK, TOKEN, Served, serving
 
@@ -236,7 +237,8 @@ def test_what_happens_after_the_loop_has_closed_is_no_failure(
 def test_a_host_that_cannot_be_is_an_error_at_the_start(host: str) -> None:
     one = Hubbub()
     metrics = Metrics(BuildInfo("0", "0", "mini"))
-    thread = ServerThread(Server(one.hub, one.registry, metrics, LOCKED, Address(host, 0)))
+    talk = Talk(one.hub, metrics)
+    thread = ServerThread(Server(talk, one.registry, metrics, LOCKED, Address(host, 0)))
     with pytest.raises(OSError):
         thread.start()
     thread.stop()

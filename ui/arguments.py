@@ -105,7 +105,8 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
 def _add_serving(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--serve", type=_address, metavar="HOST:PORT", help="serve websocket clients there")
-    add("--http", type=_address, metavar="HOST:PORT", help="serve clients of OpenAI's API there")
+    help_http = "serve websocket clients and those of OpenAI's API there"
+    add("--http", type=_address, metavar="HOST:PORT", help=help_http)
     add("--token-file", type=Path, metavar="FILE", help="who may come in: TOKEN [SCOPE,...] a line")
     add(
         "--origin",

@@ -1,0 +1,137 @@
+"""Talks with the clients of ivl.v1 over their sockets, whichever server and library these are of.
+
+Servers of one event loop share one `Talk`, and so the sessions of all clients: the hub is told what
+happens, and ticked, once for all of them.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from websockets.exceptions import ConnectionClosed
+
+from stream.hub import Connection, Hub
+from stream.ingest import INGEST_PATH, Ingest, IngestSocket
+from stream.metrics import Metrics
+from stream.token_bucket import TokenBucket
+
+QUERY_PATH = "/v1/stream"
+MAX_SOCKETS = 128
+# What a client may send before its socket is read more slowly.
+MESSAGES_S, MESSAGE_BURST = 50.0, 100
+# How many clients are let in: many at the same moment would hold up a frame.
+CLIENTS_S, CLIENT_BURST = 50.0, 4
+SLOW_S, TICK_S, DRAIN_S = 5.0, 0.05, 20.0
+# A client that does not answer a ping for so long is gone.
+PING_S = 20.0
+_TRY_AGAIN_LATER = 1013
+
+
+class Socket(IngestSocket, Protocol):
+    """A websocket of a client; all but `abort` may raise ConnectionClosed once it is gone."""
+
+    def abort(self) -> None:
+        """End it at once, whatever waits to be sent."""
+
+
+def is_socket_path(path: str) -> bool:
+    """Whether clients talk there, with a websocket."""
+    return path == QUERY_PATH or path.startswith(INGEST_PATH)
+
+
+def scope_of(path: str) -> str:
+    """What a token must allow for a path."""
+    return "ingest" if path.startswith(INGEST_PATH) else "query"
+
+
+class Talk:
+    """Clients that ask and clients that push, each from its coming to its going."""
+
+    def __init__(self, hub: Hub, metrics: Metrics, ingest: Ingest | None = None) -> None:
+        self._hub, self._metrics, self._ingest = hub, metrics, ingest or Ingest({})
+        self._coming = TokenBucket(CLIENTS_S, CLIENT_BURST, time.monotonic())
+        self._num_servers = 0
+        self._ending = contextlib.ExitStack()
+        metrics.count_connections(lambda: float(hub.num_connections))
+
+    @property
+    def draining(self) -> bool:
+        """Whether the program is about to end."""
+        return self._hub.draining
+
+    @contextlib.asynccontextmanager
+    async def served(self) -> AsyncIterator[None]:
+        """While any server is within this, the hub is told what happens and is ticked."""
+        self._num_servers += 1
+        if self._num_servers == 1:
+            self._ending.callback(self._hub.subscribe(asyncio.get_running_loop()))
+            self._ending.callback(asyncio.create_task(self._tick()).cancel)
+        try:
+            yield
+        finally:
+            self._num_servers -= 1
+            if not self._num_servers:
+                self._ending.close()
+
+    async def drain(self) -> None:
+        """Accept no more questions, say so, and see what is open to its end, within DRAIN_S."""
+        if not self._hub.draining:
+            self._hub.drain(DRAIN_S, "the server ends")
+        until_s = time.monotonic() + DRAIN_S
+        while self._hub.num_open and time.monotonic() < until_s:
+            await asyncio.sleep(TICK_S)
+        # What was pushed last is on its way within a tick.
+        await asyncio.sleep(TICK_S)
+
+    async def let_come(self) -> bool:
+        """Wait until one more client may come; False if there are as many as may be."""
+        wait_s = self._coming.wait_s(time.monotonic())
+        self._coming.take()
+        await asyncio.sleep(wait_s)
+        return self._hub.num_connections < MAX_SOCKETS
+
+    async def with_client(self, socket: Socket, path: str) -> None:
+        """One client whose socket is of this path, until it goes."""
+        with contextlib.suppress(ConnectionClosed):
+            if path.startswith(INGEST_PATH):
+                await self._ingest.handle(socket, path.removeprefix(INGEST_PATH))
+            else:
+                await self._with_asker(socket)
+
+    async def _with_asker(self, socket: Socket) -> None:
+        connection = self._hub.connect(socket.abort)
+        writer = asyncio.create_task(self._write(socket, connection))
+        try:
+            await self._read(socket, connection)
+        finally:
+            writer.cancel()
+            self._hub.disconnect(connection)
+
+    async def _tick(self) -> None:
+        while True:
+            self._hub.tick()
+            await asyncio.sleep(TICK_S)
+
+    async def _read(self, socket: Socket, connection: Connection) -> None:
+        bucket = TokenBucket(MESSAGES_S, MESSAGE_BURST, time.monotonic())
+        async for data in socket:
+            # Also for no time: messages that have come already would let nobody else run.
+            await asyncio.sleep(bucket.wait_s(time.monotonic()))
+            bucket.take()
+            self._hub.receive(connection, data)
+
+    async def _write(self, socket: Socket, connection: Connection) -> None:
+        """Send what waits; whoever does not read it is let go, and holds up nobody."""
+        outbox = connection.outbox
+        with contextlib.suppress(ConnectionClosed):
+            while not outbox.overflowed:
+                message = await outbox.pop()
+                try:
+                    async with asyncio.timeout(SLOW_S):
+                        await socket.send(message)
+                except TimeoutError:
+                    break
+            self._metrics.slow_consumer_closed()
+            await socket.close(_TRY_AGAIN_LATER, "read faster")
