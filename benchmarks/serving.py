@@ -50,6 +50,7 @@ def serving(model_name: str, sources: Mapping[str, VideoSource]) -> Iterator[Ser
     model = load(model_name)
     config = EngineConfig(model.frame_tokens, model.grid, max_streams=len(sources))
     engine = Engine(model, config)
+    engine.warm_up(360, 640)
     thread = threading.Thread(target=engine.run, name="engine", daemon=True)
     thread.start()
     streams = StreamRegistry(engine, len(sources))

@@ -8,6 +8,7 @@ ever read, so watching goes on and remembers nothing of it.
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
@@ -18,10 +19,8 @@ from stream.dialogues import Dialogues
 from stream.events import AnswerDelta, AnswerDone, AnswerStatus, Event
 from stream.question import Question
 from stream.sampling import sample
-from stream.steps import Steps
-
-# Prompts that are read in one step, however short.
-MOST_ROWS = 4
+from stream.slack import Slack
+from stream.steps import MOST_ROWS, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +70,10 @@ class Answers:
         steps: Steps,
         slots: list[int],
         publish: Callable[[Event], None],
+        slack: Slack,
         clock: Callable[[], float],
     ) -> None:
+        self._slack = slack
         self._vlm, self._tokenizer = model.vlm, model.tokenizer
         self._pool = pool
         self._steps = steps
@@ -98,12 +99,20 @@ class Answers:
         self._end_matching(lambda q: q.stream == stream, status, reason)
         self._dialogues.forget_stream(stream)
 
-    def step(self, views: dict[str, StreamView], rode: Sequence[Answer] = ()) -> bool:
+    def step(
+        self,
+        views: dict[str, StreamView],
+        rode: Sequence[Answer] = (),
+        *,
+        after_frames: bool = True,
+    ) -> bool:
         """Fork what can start, read a slice of prompts, decode a token; False if all was idle.
 
         Args:
             views: the streams that have seen at least one frame.
             rode: the answers that have had their token of this step.
+            after_frames: whether frames have just been served; else only that is begun which will
+                be done before the next ones come.
         """
         now = self._clock()
         self._end_matching(
@@ -112,8 +121,14 @@ class Answers:
             "the deadline has passed",
         )
         self._start(views)
-        worked = self._read_prompts()
-        return self._decode(rode) or worked
+        worked = False
+        works = (("read", self._read_prompts), ("decode", partial(self._decode, rode)))
+        for name, work in works:
+            began_s = self._clock()
+            if (after_frames or self._slack.fits(name, began_s)) and work():
+                self._slack.worked(name, self._clock() - began_s)
+                worked = True
+        return worked
 
     def decoding(self) -> list[Answer]:
         """The answers whose prompt has been read: each is owed a token a step."""

@@ -34,6 +34,9 @@ from stream.question import Question, QuestionRefusedError, TooManyQuestionsErro
 from stream.slack import Slack
 from stream.steps import Riders
 
+# How long the engine sleeps if nothing wakes it.
+IDLE_S = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
@@ -77,20 +80,19 @@ class Engine:
         slots = list(range(1, self.pool.num_slots + 1))
         self._stream_slots = slots[: config.max_streams]
         answer_slots = slots[config.max_streams :]
+        self._slack = Slack()
         self._steps = make_steps(
             model.vlm, self.pool, clock, config.max_streams, config.max_answers
         )
         self._frames = Frames(self._steps, config.frame_tokens, config.grid, clock)
         self._answers = Answers(
-            model, self.pool, self._steps, answer_slots, self._publish_answer, clock
+            model, self.pool, self._steps, answer_slots, self._publish_answer, self._slack, clock
         )
         self._streams: dict[str, Stream] = {}  # names that are taken; guarded by the lock
         self._watched: dict[str, Stream] = {}  # streams that were begun; `step`'s alone
         self._changed = threading.Condition(threading.RLock())
         self._inbox: deque[Command] = deque()
         self._open_questions = 0
-        self._slack = Slack()
-        self._hold_s = 0.0  # how long answers wait for a frame that is about to come
         self._awake = False
         self._closed = False
 
@@ -199,9 +201,9 @@ class Engine:
             while not self._closed:
                 if not self.step():
                     with self._changed:
-                        self._changed.wait_for(
-                            lambda: self._awake or self._closed, timeout=self._hold_s or 0.5
-                        )
+                        # Answers may be waiting for a frame that then does not come.
+                        left_s = min(IDLE_S, self._slack.left_s(self._clock()))
+                        self._changed.wait_for(lambda: self._awake or self._closed, left_s)
                         self._awake = False
         except Exception as error:
             reason, status = f"{type(error).__name__}: {error}", AnswerStatus.FAILED
@@ -215,7 +217,8 @@ class Engine:
 
         What a device compiles, allocates or captures is then there when the first frame comes.
         """
-        self._steps.warm_up(self._frames.grid_of(height, width))
+        grid = self._frames.grid_of(height, width)
+        self._steps.warm_up(grid, self._config.max_answers)
 
     def stage(self, image: Image) -> Tensor:
         """Make a picture ready for a step; for the threads of the sources, while steps run."""
@@ -245,15 +248,8 @@ class Engine:
             self._fail_stream(stream, reason)
         for stream, scheduled in due:
             self._slack.saw(stream.name, scheduled)
-        began_s = self._clock()
-        self._hold_s = 0.0 if due else self._slack.wait_s(began_s)
-        if self._hold_s:
-            return False
         views = {s.name: s.view for s in streams if s.view is not None}
-        worked = self._answers.step(views, riding)
-        if worked:
-            self._slack.worked(self._clock() - began_s)
-        return worked or bool(due)
+        return self._answers.step(views, riding, after_frames=bool(due)) or bool(due)
 
     def _obey(self, command: Command) -> None:
         match command:

@@ -16,14 +16,14 @@ from model.infinitevl import InfiniteVL
 from model.preprocess import resize
 from model.state import NULL_SLOT, StatePool
 from sources.frame import Image
-from stream.steps import Riders, Steps, Watched
+from stream.steps import MOST_ROWS, Riders, Steps, Watched
 
 FRAMES = (1, 2, 3, 4, 5, 6, 8)
 TOKENS = (1, 8, 32)
 RIDERS = (8, 32)
 TEXT = (16, 64)
-# Questions that are read together, and of how many tokens each at most.
-ROWS, ROW = 4, 64
+# Of how many tokens questions are at most that are read together.
+ROW = 64
 Replay = Callable[[], Tensor]
 
 
@@ -64,18 +64,18 @@ class GraphedSteps(Steps):
         self._ids, self._slots = numbers(D), numbers(D)
         self._text_ids = numbers(pool.max_append)
         self._text_slot, self._text_length = numbers(1), numbers(1) + 1
-        self._row_ids = numbers(ROWS * min(ROW, pool.max_append)).view(ROWS, -1)
-        self._row_slots, self._row_lengths = numbers(ROWS), numbers(ROWS) + 1
+        self._row_ids = numbers(MOST_ROWS * min(ROW, pool.max_append)).view(MOST_ROWS, -1)
+        self._row_slots, self._row_lengths = numbers(MOST_ROWS), numbers(MOST_ROWS) + 1
         self._pixels = self._image_tokens = numbers(0)
         # Pictures are uploaded and resized on a stream of their own, while a step runs.
         self._uploads = torch.cuda.Stream()
 
-    def warm_up(self, grid: tuple[int, int]) -> None:
+    def warm_up(self, grid: tuple[int, int], max_answers: int = 1) -> None:
         """Capture every step on this grid; nothing is compiled or captured afterwards.
 
         The first grid gets the graphs. Pictures of another shape go verb by verb.
         """
-        super().warm_up(grid)
+        self._once(grid)
         if self._grid is not None:
             return
         vlm, config = self._vlm, self._vlm.config
@@ -170,8 +170,8 @@ class GraphedSteps(Steps):
         most = self._row_ids.shape[1]
         if len(rows) > 1 and max(map(len, rows)) <= most:
             parts = [
-                self._read_some(rows[i : i + ROWS], slots[i : i + ROWS])
-                for i in range(0, len(rows), ROWS)
+                self._read_some(rows[i : i + MOST_ROWS], slots[i : i + MOST_ROWS])
+                for i in range(0, len(rows), MOST_ROWS)
             ]
         else:
             parts = [self._read_one(row, slot) for row, slot in zip(rows, slots, strict=True)]

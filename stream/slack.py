@@ -1,22 +1,24 @@
 """How long answers may work before they would keep the next frame waiting.
 
-A step cannot be interrupted, so an answer's step is not begun if a frame will come before its end.
-Right after a frame there is always one, so answers go on at every frame however long they take.
+Work on the device cannot be interrupted, so none is begun for answers if a frame will come before
+its end. Right after a frame there is always some, so answers go on however long they take.
 """
+
+import math
 
 from stream.buffer import ScheduledFrame
 
-# How slowly a step that took long is forgotten, a step.
-FORGET = 0.98
+# How slowly it is forgotten that work of a kind once took long.
+FORGET = 0.95
 
 
 class Slack:
-    """Knows when frames come and how long the steps of answers take. The engine's thread alone."""
+    """Knows when frames come and how long the work of answers takes. The engine's thread alone."""
 
     def __init__(self) -> None:
         self._newest: dict[str, ScheduledFrame] = {}
         self._expected_s: dict[str, float] = {}
-        self._step_s = 0.0
+        self._takes_s: dict[str, float] = {}
 
     def saw(self, stream: str, scheduled: ScheduledFrame) -> None:
         """A frame is taken: the stream's next one is expected a period after it came."""
@@ -35,15 +37,18 @@ class Slack:
         self._newest.pop(stream, None)
         self._expected_s.pop(stream, None)
 
-    def worked(self, seconds: float) -> None:
-        """A step of answers took so long."""
-        self._step_s = max(seconds, FORGET * self._step_s)
+    def worked(self, work: str, seconds: float) -> None:
+        """A piece of work of this kind took so long."""
+        self._takes_s[work] = max(seconds, FORGET * self._takes_s.get(work, 0.0))
 
-    def wait_s(self, now_s: float) -> float:
-        """How long answers should wait for a frame that will soon be there; 0 if they may go on.
+    def left_s(self, now_s: float) -> float:
+        """How long until the next frame is expected; infinite if none is.
 
         A frame that is overdue is not waited for: its source may be lost.
         """
-        coming = [at_s - now_s for at_s in self._expected_s.values() if at_s > now_s]
-        nearest = min(coming, default=self._step_s)
-        return nearest if nearest < self._step_s else 0.0
+        coming = (at_s - now_s for at_s in self._expected_s.values() if at_s > now_s)
+        return min(coming, default=math.inf)
+
+    def fits(self, work: str, now_s: float) -> bool:
+        """Whether work of this kind will be done before the next frame."""
+        return self._takes_s.get(work, 0.0) <= self.left_s(now_s)

@@ -15,6 +15,9 @@ from model.infinitevl import InfiniteVL
 from model.state import StatePool
 from sources.frame import Image
 
+# Prompts that are read in one step, however short.
+MOST_ROWS = 4
+
 
 class Riders(NamedTuple):
     """Tokens that may share a step with frames: the ids and the slots they are appended to."""
@@ -47,8 +50,28 @@ class Steps:
         self._clock = clock
         self.frames_s: dict[int, float] = {}
 
-    def warm_up(self, grid: tuple[int, int]) -> None:
-        """Before anything is due: every verb once, in a slot that is then made new again."""
+    def warm_up(self, grid: tuple[int, int], max_answers: int = 1) -> None:
+        """Before anything is due: all that will be asked of the device, in slots made new again.
+
+        A CPU's library makes and keeps kernels for every shape, so each is made now.
+
+        Args:
+            max_answers: how many questions may be answered together.
+        """
+        self._once(grid)
+        last = self._pool.num_slots
+        slots = list(range(last, max(0, last - max_answers), -1))
+        for slot in slots:
+            self.start(slot)
+        for count in range(1, len(slots) + 1):
+            for length in _lengths(self._pool.max_append) if count <= MOST_ROWS else ():
+                self.read([[0] * length] * count, slots[:count])
+            self.decode([0] * count, slots[:count])
+        for slot in slots:
+            self._pool.reset(slot)
+
+    def _once(self, grid: tuple[int, int]) -> None:
+        """Every verb once, in a slot that is then made new again."""
         slot = self._pool.num_slots
         self.start(slot)
         cell = self._vlm.config.vision.cell_size
@@ -112,8 +135,8 @@ class Steps:
         """
         device = self._vlm.device
         lengths = [len(row) for row in rows]
-        # Kernels are made and kept for every shape: a few lengths, not all, bound their memory.
-        longest = min(1 << (max(lengths) - 1).bit_length(), self._pool.max_append)
+        # A few lengths, not all: kernels are kept for every one of them.
+        longest = next(n for n in _lengths(self._pool.max_append) if n >= max(lengths))
         ids = torch.tensor([[*row] + [0] * (longest - len(row)) for row in rows])
         return self._vlm.append_text(
             ids.to(device),
@@ -127,3 +150,8 @@ class Steps:
         device = self._vlm.device
         rows = torch.tensor(ids)[:, None].to(device)
         return self._vlm.append_text(rows, torch.tensor(slots, device=device), self._pool, None)
+
+
+def _lengths(most: int) -> list[int]:
+    """To which rows of text are padded: powers of two, and the most that there may be."""
+    return [1 << n for n in range(most.bit_length()) if 1 << n < most] + [most]

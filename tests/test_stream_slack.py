@@ -1,5 +1,7 @@
 """Answers do not begin what would keep the next frame waiting, and never starve."""
 
+import math
+
 import pytest
 
 from stream.buffer import ScheduledFrame
@@ -12,46 +14,50 @@ def scheduled(tick: int, arrived_s: float) -> ScheduledFrame:
     return ScheduledFrame(frame, tick, tick / 25)
 
 
-def test_a_step_is_begun_only_if_it_ends_before_the_next_frame() -> None:
+def test_work_is_begun_only_if_it_ends_before_the_next_frame() -> None:
     slack = Slack()
-    slack.worked(0.010)
+    slack.worked("read", 0.010)
+    slack.worked("decode", 0.002)
     slack.saw("a", scheduled(0, 0.005))
-    assert slack.wait_s(0.006) == 0.0, "one frame says nothing of the next"
+    assert slack.fits("read", 0.044), "one frame says nothing of the next"
     slack.saw("a", scheduled(1, 0.045))
-    assert slack.wait_s(0.070) == 0.0
-    assert slack.wait_s(0.080) == pytest.approx(0.005)
-    assert slack.wait_s(0.0851) == 0.0, "what is overdue is not waited for"
+    assert slack.fits("read", 0.070)
+    assert not slack.fits("read", 0.080) and slack.fits("decode", 0.080)
+    assert not slack.fits("decode", 0.084)
+    assert slack.fits("never done before", 0.084)
+    assert slack.left_s(0.080) == pytest.approx(0.005)
+    assert slack.fits("read", 0.0851), "what is overdue is not waited for"
 
 
 def test_the_nearest_of_all_streams_counts() -> None:
     slack = Slack()
-    slack.worked(0.010)
     for stream, late_s in (("a", 0.0), ("b", 0.015)):
         for tick in (0, 1):
             slack.saw(stream, scheduled(tick, tick / 25 + late_s))
-    assert slack.wait_s(0.078) == pytest.approx(0.002)
+    assert slack.left_s(0.078) == pytest.approx(0.002)
     slack.forget("a")
-    assert slack.wait_s(0.078) == 0.0
+    assert slack.left_s(0.078) == pytest.approx(0.017)
+    slack.forget("b")
+    assert slack.left_s(0.078) == math.inf
 
 
 def test_dropped_frames_do_not_lengthen_the_period() -> None:
     """Ticks are counted, so frames that were never taken are not taken for a slower stream."""
     slack = Slack()
-    slack.worked(0.010)
     slack.saw("a", scheduled(0, 0.0))
     slack.saw("a", scheduled(5, 0.2))
-    assert slack.wait_s(0.235) == pytest.approx(0.005)
+    assert slack.left_s(0.235) == pytest.approx(0.005)
 
 
-def test_a_long_step_is_forgotten_slowly() -> None:
+def test_that_work_took_long_is_forgotten_slowly() -> None:
     slack = Slack()
-    slack.worked(0.1)
+    slack.worked("read", 0.1)
     for tick in (0, 1):
         slack.saw("a", scheduled(tick, tick / 25))
-    assert slack.wait_s(0.045) > 0
-    for _ in range(200):
-        slack.worked(0.002)
-    assert slack.wait_s(0.045) == 0.0
+    assert not slack.fits("read", 0.045)
+    for _ in range(80):
+        slack.worked("read", 0.002)
+    assert slack.fits("read", 0.045)
 
 
 def test_answers_go_on_at_every_frame_and_wait_before_the_next() -> None:
@@ -62,7 +68,8 @@ def test_answers_go_on_at_every_frame_and_wait_before_the_next() -> None:
         frame = video_frame(tick, arrived_s=hand.clock())
         assert hand.buffers["a"].put(ScheduledFrame(frame, tick, tick / 25))
         hand.engine.step()
-    hand.engine._slack.worked(0.1)
+    for work in ("read", "decode"):
+        hand.engine._slack.worked(work, 1e3)
     number = hand.ask(max_tokens=4)
     assert hand.engine.step() is False, "a frame is about to come"
     for tick in range(3, 103):
