@@ -16,24 +16,23 @@ class Slack:
     """Knows when frames come and how long the work of answers takes. The engine's thread alone."""
 
     def __init__(self) -> None:
-        self._newest: dict[str, ScheduledFrame] = {}
+        self._newest: dict[str, tuple[int, float]] = {}  # tick and when it was due
         self._expected_s: dict[str, float] = {}
         self._takes_s: dict[str, float] = {}
 
     def saw(self, stream: str, scheduled: ScheduledFrame) -> None:
         """A frame is taken: the stream's next one is expected a period after it came."""
         before = self._newest.get(stream)
-        self._newest[stream] = scheduled
-        self._expected_s.pop(stream, None)
-        if before is None or before.due_s is None or scheduled.due_s is None:
+        self.forget(stream)
+        if scheduled.due_s is None:
             return
-        ticks = scheduled.tick - before.tick
-        if ticks > 0:
-            period_s = (scheduled.due_s - before.due_s) / ticks
+        self._newest[stream] = scheduled.tick, scheduled.due_s
+        if before is not None and scheduled.tick > before[0]:
+            period_s = (scheduled.due_s - before[1]) / (scheduled.tick - before[0])
             self._expected_s[stream] = scheduled.frame.arrived_s + period_s
 
     def forget(self, stream: str) -> None:
-        """The stream has ended."""
+        """Expect nothing of the stream."""
         self._newest.pop(stream, None)
         self._expected_s.pop(stream, None)
 

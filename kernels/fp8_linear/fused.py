@@ -46,9 +46,12 @@ def empty_quantised(shape: torch.Size, device: torch.device) -> tuple[Tensor, Te
 
 
 @triton.jit
-def scaled(x):
-    """Rows [M, N] fp32 as the scales [M] that make their largest magnitude FP8's largest."""
-    return tl.maximum(tl.max(tl.abs(x), 1), 1e-12) / _FP8_MAX
+def store_quantised(values_ptr, scale_ptr, row, i, x, N):
+    """Quantise a row x [1, BLOCK] fp32 of N values, and store it with its scale."""
+    scale = tl.maximum(tl.max(tl.abs(x), 1), 1e-12) / _FP8_MAX
+    tl.store(scale_ptr + row + tl.arange(0, 1), scale)
+    values = (x / scale[:, None]).to(values_ptr.dtype.element_ty)
+    tl.store(values_ptr + row * N + i, values, mask=i < N)
 
 
 @triton.jit
@@ -56,7 +59,4 @@ def _quantise(x_ptr, values_ptr, scale_ptr, N, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     i = tl.arange(0, BLOCK)[None, :]
     x = tl.load(x_ptr + row * N + i, mask=i < N, other=0.0).to(tl.float32)
-    scale = scaled(x)
-    tl.store(scale_ptr + row + tl.arange(0, 1), scale)
-    values = (x / scale[:, None]).to(values_ptr.dtype.element_ty)
-    tl.store(values_ptr + row * N + i, values, mask=i < N)
+    store_quantised(values_ptr, scale_ptr, row, i, x, N)

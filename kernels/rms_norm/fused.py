@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.fp8_linear.fused import empty_quantised, scaled
+from kernels.fp8_linear.fused import empty_quantised, store_quantised
 from kernels.fp8_linear.naive import Quantised
 
 
@@ -92,11 +92,7 @@ def _add_rms_norm(
     out = (wide * tl.rsqrt(mean + eps) * weight).to(x.dtype)
     tl.store(out_ptr + at, out, mask=mask)
     if FP8:
-        wide = out.to(tl.float32)
-        scale = scaled(wide)
-        tl.store(scale_ptr + row + tl.arange(0, 1), scale)
-        values = (wide / scale[:, None]).to(values_ptr.dtype.element_ty)
-        tl.store(values_ptr + at, values, mask=mask)
+        store_quantised(values_ptr, scale_ptr, row, i, out.to(tl.float32), N)
 
 
 @triton.jit

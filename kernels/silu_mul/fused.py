@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.fp8_linear.fused import empty_quantised, scaled
+from kernels.fp8_linear.fused import empty_quantised, store_quantised
 from kernels.fp8_linear.naive import Quantised
 
 _BLOCK = 1024
@@ -54,7 +54,4 @@ def _quantised_silu_mul(gate_up_ptr, values_ptr, scale_ptr, N, BLOCK: tl.constex
     row = tl.program_id(0).to(tl.int64)
     i = tl.arange(0, BLOCK)[None, :]
     wide = _activated(gate_up_ptr, row, i, N).to(tl.float32)
-    scale = scaled(wide)
-    tl.store(scale_ptr + row + tl.arange(0, 1), scale)
-    values = (wide / scale[:, None]).to(values_ptr.dtype.element_ty)
-    tl.store(values_ptr + row * N + i, values, mask=i < N)
+    store_quantised(values_ptr, scale_ptr, row, i, wide, N)
