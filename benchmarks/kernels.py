@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.report import quantile, show
 from kernels.gated_delta_net.naive import DeltaNetWeights, prepare
 from kernels.ops import PLAIN, Ops, fused_ops
-from kernels.window_attention.naive import RingPlaces, open_blocks, relative_tags
+from kernels.window_attention.naive import RingPlaces, open_blocks, relative_tags, visible
 from tests.closeness import relative_error
 
 H, K, V, W = 16, 128, 256, 4
@@ -93,13 +93,15 @@ def ring(B: int, T: int) -> tuple[Call, None]:
     tags = torch.full((B + 1, CAPACITY), -1, device="cuda")
     tags[slots[:, None], index % CAPACITY] = index
     relative = relative_tags(tags[slots], first, WINDOW)
+    steps = torch.arange(T, device="cuda").expand(B, T).int().contiguous()
     places = RingPlaces(
         slots[:, None].expand(B, T).contiguous(),
         index[:, -T:] % CAPACITY,
-        torch.arange(T, device="cuda").expand(B, T).int().contiguous(),
+        steps,
         relative,
         WINDOW,
         open_blocks(relative, T, WINDOW),
+        visible(steps, relative, WINDOW),
     )
     qkv = random(B, T, (heads + 2 * G) * D)
     angles = torch.randn(B, T, 1, D // 2, device="cuda").repeat(1, 1, 1, 2)

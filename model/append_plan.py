@@ -18,6 +18,7 @@ from kernels.window_attention.naive import (
     RingPlaces,
     open_blocks,
     relative_tags,
+    visible,
 )
 from model.config import InfiniteVLConfig
 from model.rope import multimodal_rope
@@ -90,8 +91,10 @@ def plan_append(config: InfiniteVLConfig, pool: StatePool, append: Append, ops: 
         entries = index % tags.shape[1]
         tags[write_slots, entries] = index
         relative = relative_tags(tags[slots], first, window)
-        blocks = open_blocks(relative, T, window) if ops.fused else None
-        return RingPlaces(write_slots, entries, steps, relative, window, blocks)
+        places = RingPlaces(write_slots, entries, steps, relative, window)
+        if ops.fused:
+            return places._replace(open_blocks=open_blocks(relative, T, window))
+        return places._replace(seen=visible(steps, relative, window))
 
     return AppendPlan(
         shape=(B, T),

@@ -14,7 +14,7 @@ import torch
 
 from kernels.gated_delta_net.naive import DeltaNetWeights
 from kernels.ops import PLAIN, Ops, fused_ops
-from kernels.window_attention.naive import RingPlaces, open_blocks, relative_tags
+from kernels.window_attention.naive import RingPlaces, open_blocks, relative_tags, visible
 from model.preprocess import resize
 from model.weights import random_weights
 from tests.closeness import relative_error
@@ -107,6 +107,7 @@ def ring(
         relative.to(device),
         window,
         open_blocks(relative, T, window).to(device),
+        visible(steps, relative, window).to(device),
     )
     qkv = torch.randn(B, T, (H + 2 * G) * D).to(device, dtype)
     angles = torch.randn(B, T, 1, D // 2, device=device).repeat(1, 1, 1, 2)

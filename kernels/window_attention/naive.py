@@ -19,8 +19,8 @@ class RingPlaces(NamedTuple):
     steps [B, T] int32: a token's number within the append, padding counting as the last real one,
     since a row that sees nothing would be NaN; tags [B, C] int32: the number within the append of
     each entry's token, negative for those before it; window: how many tokens a query sees, itself
-    included; open_blocks [B, C / OPEN_BLOCK] int32: 1 where every query sees every entry of a
-    block, so that no mask is needed; None where nobody asks.
+    included. For the fused op: open_blocks [B, C / OPEN_BLOCK] int32, 1 where every query sees
+    every entry of a block, so that no mask is needed. For the plain one: seen [B, T, C] bool.
     """
 
     write_slots: Tensor
@@ -29,6 +29,7 @@ class RingPlaces(NamedTuple):
     tags: Tensor
     window: int
     open_blocks: Tensor | None = None
+    seen: Tensor | None = None
 
 
 OPEN_BLOCK = 64

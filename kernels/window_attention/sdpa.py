@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.rotary.naive import rotate
-from kernels.window_attention.naive import RingPlaces, visible
+from kernels.window_attention.naive import RingPlaces
 
 
 def append_attention(
@@ -35,8 +35,8 @@ def append_attention(
     q, k = rotate(heads[:, :, : H + G], cos, sin).split((H, G), 2)
     keys[places.write_slots, places.entries] = k
     values[places.write_slots, places.entries] = heads[:, :, H + G :]
-    seen = visible(places.steps, places.tags, places.window)
-    return ring_attention(q, keys[slots], values[slots], seen).flatten(2)
+    assert places.seen is not None
+    return ring_attention(q, keys[slots], values[slots], places.seen).flatten(2)
 
 
 def ring_attention(q: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
