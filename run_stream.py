@@ -6,6 +6,7 @@
     python run_stream.py --stream door=rtsp://camera/live --stream yard=1   # several at once
     python run_stream.py --source 0 --serve 127.0.0.1:8765             # for websocket clients
     python run_stream.py --source 0 --http 127.0.0.1:8766              # for them and OpenAI's API
+    python run_stream.py --source 0 --ui                               # and a page in the browser
 
 This file only puts things together: sources, a model, an engine on a thread of its own, a
 session a stream that joins them, and a terminal to show it.
@@ -25,13 +26,14 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
-from model.checkpoint import NANO, LoadedModel, best_dtype, default_threads, load_model
+from model.checkpoint import LoadedModel, best_dtype, default_threads, load_model
 from model.config import VisionConfig
 from model.precision import use_fp8
 from model.weights import CheckpointError
 from sources.errors import SourceError
 from sources.frame import VideoSource
 from sources.open import open_source
+from sources.policy import ClientPolicy
 from sources.pushed import PushedSource
 from stream.app import make_app
 from stream.asking import Asking
@@ -39,7 +41,7 @@ from stream.doors import Doors, read_tokens, server_tls
 from stream.engine import Engine, EngineConfig
 from stream.http_server import HttpServer
 from stream.hub import About, Hub
-from stream.ingest import Ingest
+from stream.ingest import Ingest, TakesPictures
 from stream.metrics import BuildInfo, Metrics
 from stream.pages import Pages
 from stream.protocol_session import SessionLimits
@@ -48,8 +50,10 @@ from stream.registry import StreamRegistry, UnknownStreamError
 from stream.server import Address, Server, ServerThread, Serves
 from stream.talk import Talk
 from stream.version import VERSION
+from stream.visitors import Visitors
 from ui.addressed import AddressedQuestion, parse_addressed
 from ui.arguments import parse_args
+from ui.introduction import examples, introduction
 from ui.json_log import json_log, log_event
 from ui.stream_specs import ONLY_STREAM, StreamSpec, stream_specs
 from ui.terminal import Terminal
@@ -103,13 +107,13 @@ def put_together(
     model = load_model(args.model, device, best_dtype(device))
     if args.precision == "fp8":
         use_fp8(model.vlm)
-    engine = Engine(model, _engine_config(args, model, len(specs)))
+    engine = Engine(model, _engine_config(args, model, len(specs) + args.visitors))
     if not args.json:
         print(introduction(model))
     for height, width in {(source.info.height, source.info.width) for source in sources}:
         engine.warm_up(height or WARM_UP_HEIGHT, width or WARM_UP_WIDTH)
     engine.check_rates([spec.config.fps for spec in specs])
-    streams = StreamRegistry(engine, capacity=len(specs))
+    streams = StreamRegistry(engine, capacity=len(specs) + args.visitors)
     for spec, source in zip(specs, sources, strict=True):
         streams.open(spec.config.name, source, spec.config)
 
@@ -125,13 +129,13 @@ def put_together(
         ask=lambda line: ask(parse_addressed(line, streams.names)),
     )
     server = None
-    if args.serve is not None or args.http is not None:
-        pushed = {
+    if args.serve or args.http or args.ui:
+        pushed: dict[str, TakesPictures] = {
             spec.config.name: source
             for spec, source in zip(specs, sources, strict=True)
             if isinstance(source, PushedSource)
         }
-        server = _server(args, streams, engine, model, Ingest(pushed))
+        server = _server(args, streams, engine, model, pushed)
     if args.log_json:
         streams.subscribe(log_event)
     for question in questions:
@@ -179,25 +183,33 @@ def _server(
     streams: StreamRegistry,
     engine: Engine,
     model: LoadedModel,
-    ingest: Ingest,
+    pushed: dict[str, TakesPictures],
 ) -> ServerThread:
-    """The servers of `--serve` and `--http`, not yet started."""
+    """The servers of `--serve` and `--http` or `--ui`, not yet started."""
     doors = read_tokens(args.token_file) if args.token_file else Doors()
     metrics = Metrics(BuildInfo(VERSION, torch.__version__, model.name))
     for name in streams.names:
         metrics.watch(name, streams.get(name), lambda: engine.pool.slot_bytes)
     origins, tls = tuple(args.origin), server_tls(args.tls_cert, args.tls_key)
     hub = Hub(streams, About(VERSION, model.name, model.trained), SessionLimits())
-    talk = Talk(hub, metrics, ingest)
+    talk = Talk(hub, metrics, Ingest(pushed))
     servers: list[Serves] = []
     if args.serve is not None:
         host, port = args.serve
         address = Address(host, port, origins, tls)
         servers.append(Server(talk, streams, metrics, doors, address))
-    if args.http is not None:
-        host, port = args.http
+    if args.http or args.ui:
+        host, port = args.http or args.ui
         asking, pages = Asking(streams), Pages(streams, metrics)
-        app = make_app(streams, asking, talk, pages, doors, model.name, origins)
+        app = make_app(
+            streams, asking, talk, pages, doors, model.name, origins, logs_in=bool(args.ui)
+        )
+        if args.ui:
+            from ui.mounted import Texts, mount_page  # which takes seconds to import
+
+            visitors = Visitors(streams, talk.live, pushed, args.visitors, _policy(args))
+            texts = Texts(introduction(model), examples(model))
+            mount_page(app, streams, asking, visitors, texts)
         servers.append(HttpServer(app, asking, talk, doors, Address(host, port, origins, tls)))
     return ServerThread(*servers)
 
@@ -217,20 +229,10 @@ def collecting_only_new_garbage() -> Iterator[None]:
         gc.unfreeze()
 
 
-def introduction(model: LoadedModel) -> str:
-    """What the answers are worth, in one line."""
-    if model.name == NANO:
-        return (
-            "Model nano: 9 M parameters, trained on drawn scenes of everyday things, shapes, words "
-            "and numbers. It knows nothing else of the world: --model hustvl/InfiniteVL-LongSFT "
-            "loads the real one (needs a GPU)."
-        )
-    if model.trained:
-        return f"Model {model.name}."
-    return (
-        f"Model {model.name}: UNTRAINED weights from a seed. It shows speed and memory; what it "
-        "says means nothing. --model hustvl/InfiniteVL-LongSFT loads the real one (needs a GPU)."
-    )
+def _policy(args: argparse.Namespace) -> ClientPolicy:
+    """Which addresses visitors may have watched: none, unless hosts were given."""
+    schemes = ("rtsp", "rtsps", "https") if args.client_source else ()
+    return ClientPolicy(schemes, tuple(args.client_source), tuple(args.client_network))
 
 
 def _open(spec: StreamSpec) -> VideoSource:

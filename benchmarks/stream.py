@@ -29,8 +29,9 @@ from stream.events import AnswerDone, Event
 from stream.monitor import MonitorReport
 from stream.question import SamplingParams
 from stream.session import StreamConfig, StreamSession
+from stream.verdict import percent, verdict
 from tests.rig.rtsp import RtspServer
-from ui.words import milliseconds, percent, verdict
+from ui.words import milliseconds
 
 CLIP = Path(__file__).parent.parent / "assets" / "city.mp4"
 QUESTION = "What is happening right now?"

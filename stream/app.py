@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stream.api_errors import ApiError, add_handlers, code_of
@@ -20,6 +21,9 @@ from stream.chat_reply import ChatReply
 from stream.chat_request import Chat, ChatRequest, read_chat
 from stream.doors import Doors, ShutOutError
 from stream.hub import MAX_MESSAGE_BYTES
+from stream.live_view import MJPEG_BOUNDARY, MJPEG_PATH, LiveView
+from stream.login_page import LOGIN_PATH, add_login
+from stream.logins import COOKIE
 from stream.pages import METRICS_PATH, PICTURE_PATH, STREAMS_PATH, Page, Pages, text_page
 from stream.question import QuestionRefusedError
 from stream.registry import StreamRegistry, UnknownStreamError
@@ -33,24 +37,35 @@ MODELS_PATH = "/v1/models"
 
 
 class Locked:
-    """Lets requests in as the doors do, and tells the routes who called."""
+    """Lets requests in as the doors do, and tells the routes who called.
 
-    def __init__(self, app: ASGIApp, doors: Doors, origins: Sequence[str]) -> None:
+    Browsers of people who may not come in are sent to where they can log in, if there is that.
+    """
+
+    def __init__(
+        self, app: ASGIApp, doors: Doors, origins: Sequence[str], *, logs_in: bool
+    ) -> None:
         self._app, self._doors, self._origins = app, doors, origins
+        self._logs_in = logs_in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and scope["path"] not in OPEN_PATHS:
             try:
                 scope.setdefault("state", {})["caller"] = self._let_in(scope)
             except ShutOutError as error:
+                if error.status == 401 and self._logs_in and _is_page_view(scope):
+                    return await RedirectResponse(LOGIN_PATH, 303)(scope, receive, send)
                 refusal = ApiError(error.status, code_of(error.status), str(error))
                 return await refusal.response()(scope, receive, send)
         await self._app(scope, receive, send)
 
     def _let_in(self, scope: Scope) -> Caller:
         headers, path = Headers(scope=scope), scope["path"]
-        # Browsers send it with whatever one page asks of another's address.
-        if not set(headers.getlist("Origin")) <= set(self._origins):
+        hosts, authorizations = headers.getlist("Host"), headers.getlist("Authorization")
+        # Browsers send it with whatever one page asks of another's address, and with much of what
+        # it asks of its own.
+        own = {f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts}
+        if not set(headers.getlist("Origin")) <= {*self._origins, *own}:
             raise ShutOutError(403, "pages of this origin may not ask")
         ticket = None
         if is_socket_path(path):
@@ -58,9 +73,12 @@ class Locked:
                 ticket = ticket_of(scope["query_string"].decode("latin-1"))
             # So that no log shows it.
             scope["query_string"] = b""
+        if self._logs_in and path == LOGIN_PATH:
+            self._doors.check_host(hosts)
+            return Caller()
         needs = None if path == TICKETS_PATH else scope_of(path)
-        hosts, authorizations = headers.getlist("Host"), headers.getlist("Authorization")
-        return self._doors.let_in(needs, hosts, authorizations, ticket)
+        login = cookie_parser(headers.get("Cookie", "")).get(COOKIE)
+        return self._doors.let_in(needs, hosts, authorizations, ticket, login)
 
 
 class AnswerResponse(StreamingResponse):
@@ -76,6 +94,11 @@ class AnswerResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._answer.cancel()
+
+
+def _is_page_view(scope: Scope) -> bool:
+    """Whether a browser asks for something to show to a person."""
+    return scope["type"] == "http" and "text/html" in Headers(scope=scope).get("Accept", "")
 
 
 def caller_of(request: Request) -> Caller:
@@ -95,16 +118,19 @@ def make_app(
     doors: Doors,
     model: str,
     origins: Sequence[str] = (),
+    *,
+    logs_in: bool = False,
 ) -> FastAPI:
     """The application.
 
     Args:
         talk: with the clients of its websockets.
         model: the name of the one model there is.
-        origins: those of web pages whose requests are answered.
+        origins: those of web pages elsewhere whose requests are answered.
+        logs_in: people may log in, with a token, to see pages.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, max_body_size=MAX_MESSAGE_BYTES)
-    app.add_middleware(Locked, doors=doors, origins=origins)
+    app.add_middleware(Locked, doors=doors, origins=origins, logs_in=logs_in)
     if origins:
         # Before the doors: a browser asks first whether it may send a token, and sends none then.
         methods = ("GET", "POST")
@@ -112,7 +138,10 @@ def make_app(
             CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=["*"]
         )
     add_handlers(app)
+    if logs_in:
+        add_login(app, doors)
     _add_pages(app, asking, pages)
+    _add_mjpeg(app, registry, talk.live)
     _add_models(app, model)
     _add_chat(app, registry, asking, model)
     add_sockets(app, talk)
@@ -151,6 +180,17 @@ def _add_pages(app: FastAPI, asking: Asking, pages: Pages) -> None:
     @app.get(PICTURE_PATH)
     def picture(name: str) -> Response:
         return _response(pages.picture(name))
+
+
+def _add_mjpeg(app: FastAPI, registry: StreamRegistry, live: LiveView) -> None:
+    @app.get(MJPEG_PATH)
+    async def mjpeg(name: str) -> Response:
+        try:
+            registry.get(name)
+        except UnknownStreamError as error:
+            return _response(text_page(404, str(error)))
+        kind = f"multipart/x-mixed-replace; boundary={MJPEG_BOUNDARY}"
+        return StreamingResponse(live.mjpeg(name), 200, {"Cache-Control": "no-store"}, kind)
 
 
 def _add_models(app: FastAPI, model: str) -> None:

@@ -1,4 +1,4 @@
-"""The websockets of the HTTP application: ivl.v1 at /v1/stream and /v1/ingest/NAME."""
+"""The websockets of the HTTP application: at /v1/stream, /v1/ingest/NAME and /v1/live/NAME."""
 
 from collections.abc import AsyncIterator
 from typing import Protocol
@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosedError
 
 from stream.api_errors import ApiError, code_of
 from stream.ingest import INGEST_PATH, MAX_PICTURE_BYTES
+from stream.live_view import LIVE_PATH
 from stream.protocol import PROTOCOL
 from stream.talk import QUERY_PATH, Talk, scope_of
 
@@ -35,10 +36,13 @@ class AppSocket:
         self._websocket = websocket
         self._line: Line = websocket.state.line
 
-    async def send(self, message: str, /) -> None:
-        """Send text, once there is room for it; raises ConnectionClosed if the client is gone."""
+    async def send(self, message: str | bytes, /) -> None:
+        """Send it once there is room for it; raises ConnectionClosed if the client is gone."""
         try:
-            await self._websocket.send_text(message)
+            if isinstance(message, bytes):
+                await self._websocket.send_bytes(message)
+            else:
+                await self._websocket.send_text(message)
         except WebSocketDisconnect:
             raise ConnectionClosedError(None, None) from None
 
@@ -59,7 +63,7 @@ class AppSocket:
 
 def add_sockets(app: FastAPI, talk: Talk) -> None:
     """Have clients of ivl.v1 talk with the app; its doors are locked elsewhere."""
-    paths = (QUERY_PATH, INGEST_PATH + "{name:path}")
+    paths = (QUERY_PATH, INGEST_PATH + "{name:path}", LIVE_PATH + "{name:path}")
 
     async def come(websocket: WebSocket) -> None:
         await _let_talk(websocket, talk)

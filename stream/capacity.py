@@ -1,7 +1,13 @@
 """How many streams a device can watch, from how long its steps take."""
 
+from collections.abc import Sequence
+
+from stream.monitor import MonitorReport
+
 # A step must leave this share of a period to answers and to what else there is.
 SHARE = 0.9
+# Of a frame's stages, those in which nothing else can be watched.
+STEP_STAGES = ("preprocess", "vision", "decoder")
 
 
 def capacity(frames_s: dict[int, float], fps: float) -> int:
@@ -25,3 +31,20 @@ def check_capacity(frames_s: dict[int, float], streams: int, fps: float) -> None
             f"{served} takes {1e3 * frames_s[served]:.1f} ms of {1e3 / fps:g}; "
             f"it holds {most}; watch fewer, or at a lower rate"
         )
+
+
+def rate_left(frames_s: dict[int, float], reports: Sequence[MonitorReport], fps: float) -> float:
+    """How many frames a second one more stream may have beside those of `reports`, at most `fps`.
+
+    Where steps have not been measured, it is told by how long frames take just now.
+    """
+    busy = [report for report in reports if report.recent_fps]
+    if frames_s:
+        return fps if len(busy) < capacity(frames_s, fps) else 0.0
+    if not busy:
+        return fps
+    step_s = [
+        sum(report.stage_s.get(stage, (0.0, 0.0))[0] for stage in STEP_STAGES) for report in busy
+    ]
+    taken = sum(report.recent_fps * s for report, s in zip(busy, step_s, strict=True))
+    return max(0.0, min(fps, (SHARE - taken) / max(step_s)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from stream.logins import Logins
 from stream.tickets import Caller, Tickets
 
 SCOPES = ("query", "ingest", "admin")
@@ -32,10 +33,11 @@ class ShutOutError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Tokens with their scopes, and tickets for them; without tokens, all may do everything."""
+    """Tokens with their scopes, tickets and logins; without tokens, all may do everything."""
 
     tokens: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
     tickets: Tickets = field(default_factory=Tickets, repr=False, compare=False)
+    logins: Logins = field(default_factory=Logins, repr=False, compare=False)
 
     def let_in(
         self,
@@ -43,17 +45,20 @@ class Doors:
         hosts: Sequence[str],
         authorizations: Sequence[str],
         ticket: str | None = None,
+        login: str | None = None,
     ) -> Caller:
         """Who asks to do what `scope` allows, None for anything at all; raises ShutOutError.
 
         Args:
             hosts, authorizations: the values of all headers Host and Authorization.
             ticket: stands in for a token; it is used up.
+            login: stands in for a token where none is shown.
         """
-        if len(hosts) > 1 or not self.believes(hosts[0] if hosts else None):
-            raise ShutOutError(403, "without tokens this is only for this machine, by its own name")
+        self.check_host(hosts)
         if ticket is not None and self.tokens:
             caller = self.tickets.take(ticket)
+        elif login is not None and self.tokens and not authorizations:
+            caller = self.logins.caller(login)
         else:
             caller = self.caller(authorizations[0] if len(authorizations) == 1 else None)
         if not caller.scopes or (scope is not None and scope not in caller.scopes):
@@ -72,6 +77,11 @@ class Doors:
             if same and scheme.lower() == "bearer":
                 found = Caller(number, scopes)
         return found
+
+    def check_host(self, hosts: Sequence[str]) -> None:
+        """Raise ShutOutError if these values of Host headers cannot be meant for us."""
+        if len(hosts) > 1 or not self.believes(hosts[0] if hosts else None):
+            raise ShutOutError(403, "without tokens this is only for this machine, by its own name")
 
     def believes(self, host: str | None) -> bool:
         """Whether a Host header may be meant for us: without tokens only names of this machine.

@@ -18,7 +18,7 @@ from model.checkpoint import LoadedModel
 from sources.frame import Image
 from stream.answers import Answers, unstarted
 from stream.buffer import FrameBuffer
-from stream.capacity import check_capacity
+from stream.capacity import check_capacity, rate_left
 from stream.commands import CancelQuestion, CloseStream, Command, OpenStream, Publish, Stream
 from stream.events import (
     AnswerDone,
@@ -30,6 +30,7 @@ from stream.events import (
 )
 from stream.frames import Frames
 from stream.graphs import make_steps
+from stream.monitor import MonitorReport
 from stream.question import Question, QuestionRefusedError, TooManyQuestionsError
 from stream.slack import Slack
 from stream.steps import Riders
@@ -105,6 +106,10 @@ class Engine:
         scheduled = [fps for fps in rates if fps is not None]
         if len(scheduled) > 1 and not self._config.overcommit:
             check_capacity(self._steps.frames_s, len(scheduled), max(scheduled))
+
+    def rate_left(self, reports: Sequence[MonitorReport], fps: float) -> float:
+        """How many frames a second one more stream may have, at most `fps`."""
+        return rate_left(self._steps.frames_s, reports, fps)
 
     def open_stream(
         self,

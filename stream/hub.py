@@ -63,6 +63,13 @@ class RegistryStreams:
     def names(self) -> Sequence[str]:
         return self._registry.names
 
+    def has(self, name: str) -> bool:
+        try:
+            self._registry.get(name)
+        except UnknownStreamError:
+            return False
+        return True
+
     def info(self, name: str) -> StreamInfo:
         session, state = self._registry.get(name), self.state(name)
         info = session.info
@@ -77,6 +84,10 @@ class RegistryStreams:
 
     def state(self, name: str) -> SourceState | None:
         return self._registry.get(name).source_state
+
+    @property
+    def state_bytes(self) -> int:
+        return self._registry.state_bytes
 
     def report(self, name: str) -> MonitorReport:
         """The count of this tick, the same for all who ask: to count takes the stream's lock."""
@@ -100,7 +111,7 @@ class Hub:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.streams = RegistryStreams(registry)
-        self._registry, self._about, self._limits, self._clock = registry, about, limits, clock
+        self.registry, self._about, self._limits, self._clock = registry, about, limits, clock
         # In order: those whose statistics were sent last come last.
         self._connections: dict[Connection, None] = {}
         self._lost: dict[str, _Lost] = {}
@@ -129,7 +140,7 @@ class Hub:
                 with contextlib.suppress(RuntimeError):  # the loop may have closed just now
                     loop.call_soon_threadsafe(self.happened, event)
 
-        return self._registry.subscribe(listener)
+        return self.registry.subscribe(listener)
 
     def connect(self, let_go: Callable[[], None] = lambda: None) -> Connection:
         """A client has come; it is told what it may do.
@@ -255,7 +266,7 @@ class Hub:
 
     def _ask(self, session: ProtocolSession, ask: Ask) -> list[Effect]:
         try:
-            question_id = self._registry.get(ask.stream).ask(
+            question_id = self.registry.get(ask.stream).ask(
                 ask.text,
                 asker=session.asker,
                 deadline_s=ask.deadline_s,
@@ -268,5 +279,5 @@ class Hub:
         return session.asked(ask.id, question_id)
 
     def _cancel(self, cancel: Effect) -> None:
-        if isinstance(cancel, Cancel) and cancel.stream in self._registry.names:
-            self._registry.get(cancel.stream).cancel(cancel.question_id)
+        if isinstance(cancel, Cancel) and self.streams.has(cancel.stream):
+            self.registry.get(cancel.stream).cancel(cancel.question_id)

@@ -5,10 +5,11 @@ it is none that is taken. A client has as many pictures on their way as it has c
 answer gives back: so a slow line holds few old pictures.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 from sources.errors import PictureError, SourceError
+from stream.client_socket import Socket
 from stream.protocol import ErrorCode, FrameAck, IngestReady
 from stream.protocol_replies import refusal
 
@@ -23,16 +24,6 @@ class TakesPictures(Protocol):
     def push(self, data: bytes) -> None: ...
 
 
-class IngestSocket(Protocol):
-    """A websocket of a client; all of it may raise ConnectionClosed once the client is gone."""
-
-    async def send(self, message: str, /) -> None: ...
-
-    async def close(self, code: int, reason: str, /) -> None: ...
-
-    def __aiter__(self) -> AsyncIterator[str | bytes]: ...
-
-
 class Ingest:
     """The streams that take pictures, each from one client at a time."""
 
@@ -40,7 +31,7 @@ class Ingest:
         self._sources = sources
         self._busy: set[str] = set()
 
-    async def handle(self, socket: IngestSocket, name: str) -> None:
+    async def handle(self, socket: Socket, name: str) -> None:
         """One client, until it goes; it may come again."""
         source = self._sources.get(name)
         if source is None:
@@ -54,7 +45,7 @@ class Ingest:
         finally:
             self._busy.discard(name)
 
-    async def _take(self, socket: IngestSocket, source: TakesPictures) -> None:
+    async def _take(self, socket: Socket, source: TakesPictures) -> None:
         num_taken = 0
         async for data in socket:
             if isinstance(data, str):
@@ -73,6 +64,6 @@ class Ingest:
             await socket.send(answer.to_json())
 
 
-async def _refuse(socket: IngestSocket, code: ErrorCode, message: str) -> None:
+async def _refuse(socket: Socket, code: ErrorCode, message: str) -> None:
     await socket.send(refusal(code, message, fatal=True).to_json())
     await socket.close(1008, code)

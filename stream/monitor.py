@@ -6,7 +6,7 @@ hide behind an average. Ticks at which the source had nothing are starved, count
 in constant memory.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 
 from stream.events import DropReason, Event, FrameAdmitted, FrameDone, FrameDropped
@@ -16,6 +16,8 @@ ON_TIME_PERIODS = 2
 WINDOW_S = 10.0
 ON_TIME_TARGET = 0.99
 WINDOW_TARGET = 0.96
+RECENT_S = 1.0
+_MOST_RECENT = 256
 
 
 @dataclass(slots=True)
@@ -42,6 +44,8 @@ class MonitorReport:
         latency_p50_s, ...: over due ticks, a dropped frame counting as infinite.
         jitter_s: p95 of how far the time between two commits is from the period.
         stage_s: (p50, p95) by stage.
+        recent_fps: frames processed in the last second.
+        recent_latency_s: the longest of theirs; None if there are none.
     """
 
     target_fps: float | None
@@ -59,6 +63,8 @@ class MonitorReport:
     latency_p99_s: float | None
     jitter_s: float | None
     stage_s: dict[str, tuple[float, float]]
+    recent_fps: float
+    recent_latency_s: float | None
 
     @property
     def holds(self) -> bool | None:
@@ -84,6 +90,7 @@ class Monitor:
         self._stages: dict[str, Quantiles] = {}
         self._windows: dict[int, _Window] = {}
         self._worst_closed: float | None = None
+        self._recent: deque[tuple[float, float]] = deque(maxlen=_MOST_RECENT)
 
     def record(self, event: Event) -> None:
         """Count an event; those that say nothing of frames are ignored."""
@@ -101,8 +108,10 @@ class Monitor:
                     self._latency.add(float("inf"))
                     self._count_tick(tick, on_time=False)
 
-    def report(self) -> MonitorReport:
-        """The count so far."""
+    def report(self, now_s: float | None = None) -> MonitorReport:
+        """The count so far; without `now_s`, the last second is that before the last frame."""
+        now_s = self._last_done_s or 0.0 if now_s is None else now_s
+        recent = [latency_s for done_s, latency_s in self._recent if done_s > now_s - RECENT_S]
         watched_s = 0.0
         if self._first_done_s is not None and self._last_done_s is not None:
             watched_s = self._last_done_s - self._first_done_s
@@ -125,11 +134,15 @@ class Monitor:
                 name: (stage.quantile(0.5) or 0.0, stage.quantile(0.95) or 0.0)
                 for name, stage in self._stages.items()
             },
+            recent_fps=len(recent) / RECENT_S,
+            recent_latency_s=max(recent, default=None),
         )
 
     def _record_done(self, event: FrameDone) -> None:
         self._processed += 1
-        self._latency.add(event.done_s - event.arrived_s)
+        latency_s = event.done_s - event.arrived_s
+        self._latency.add(latency_s)
+        self._recent.append((event.done_s, latency_s))
         for name, seconds in event.stages_s.items():
             self._stages.setdefault(name, Quantiles()).add(seconds)
         if self._fps is not None and event.due_s is not None:

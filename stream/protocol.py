@@ -226,7 +226,12 @@ class AnswerDoneMessage(ServerMessage):
 
 
 class Stats(ServerMessage):
-    """How a stream keeps up since it began; latencies are from arrival to committed state."""
+    """How a stream keeps up since it began; latencies are from arrival to committed state.
+
+    `recent_fps` and `recent_latency_ms`, the longest, are of the last second; `stages_ms` are
+    medians by stage. `state_bytes` is what the stream remembers. `holds` tells whether the target
+    rate is held, and `verdict` says so.
+    """
 
     type: Literal["stats"] = "stats"
     stream: str
@@ -241,6 +246,12 @@ class Stats(ServerMessage):
     read: int
     processed: int
     dropped: dict[str, int]
+    recent_fps: float
+    recent_latency_ms: float | None = None
+    stages_ms: dict[str, float]
+    state_bytes: int
+    holds: bool | None = None
+    verdict: str
 
 
 class Pong(ServerMessage):

@@ -15,6 +15,7 @@ from stream.protocol import (
     StreamState,
     in_ms,
 )
+from stream.verdict import verdict
 
 _SENTENCE_CHARS = 300
 
@@ -52,7 +53,7 @@ def stream_state(state: SourceState) -> StreamState:
     )
 
 
-def stats_of(name: str, report: MonitorReport) -> Stats:
+def stats_of(name: str, report: MonitorReport, state_bytes: int) -> Stats:
     return Stats(
         stream=name,
         fps=report.fps,
@@ -66,6 +67,12 @@ def stats_of(name: str, report: MonitorReport) -> Stats:
         read=report.read,
         processed=report.processed,
         dropped=report.dropped,
+        recent_fps=report.recent_fps,
+        recent_latency_ms=in_ms(report.recent_latency_s),
+        stages_ms={stage: round(1e3 * p50, 2) for stage, (p50, _) in report.stage_s.items()},
+        state_bytes=state_bytes,
+        holds=report.holds,
+        verdict=verdict(report),
     )
 
 

@@ -53,13 +53,19 @@ class SessionLimits:
 class Streams(Protocol):
     """The streams that can be asked about."""
 
-    def names(self) -> Sequence[str]: ...
+    def names(self) -> Sequence[str]:
+        """Of those that are listed; there may be others."""
+
+    def has(self, name: str) -> bool: ...
 
     def info(self, name: str) -> StreamInfo: ...
 
     def state(self, name: str) -> SourceState | None: ...
 
     def report(self, name: str) -> MonitorReport: ...
+
+    @property
+    def state_bytes(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -161,14 +167,15 @@ class ProtocolSession:
     def stats(self, now_s: float) -> list[Effect]:
         """The statistics that are due."""
         effects: list[Effect] = []
-        for closed in self._subscriptions.keys() - set(self._streams.names()):
+        for closed in [name for name in self._subscriptions if not self._streams.has(name)]:
             del self._subscriptions[closed]
         for name, subscription in self._subscriptions.items():
             every_s = subscription.stats_every_s
             if every_s is not None and now_s >= subscription.stats_due_s:
                 # Not from now: what is late once would be late for ever.
                 subscription.stats_due_s = max(subscription.stats_due_s + every_s, now_s)
-                effects.append(Send(stats_of(name, self._streams.report(name))))
+                report = self._streams.report(name)
+                effects.append(Send(stats_of(name, report, self._streams.state_bytes)))
         return effects
 
     def drain(self, time_left_s: float, reason: str) -> list[Effect]:
@@ -230,7 +237,7 @@ class ProtocolSession:
         return [Send(refusal("not_found", "There is no question with this id.", "id", id=id))]
 
     def _subscribe(self, message: StreamSubscribe, now_s: float) -> list[Effect]:
-        if message.stream not in self._streams.names():
+        if not self._streams.has(message.stream):
             return [Send(refusal("not_found", self._no_such(message.stream), "stream"))]
         every_s = message.stats_interval_ms / 1e3 if "stats" in message.channels else None
         wants_state = "state" in message.channels
@@ -241,7 +248,7 @@ class ProtocolSession:
     def _update(self, message: SessionUpdate) -> list[Effect]:
         memory = self._memory
         if message.default_stream is not None:
-            if message.default_stream not in self._streams.names():
+            if not self._streams.has(message.default_stream):
                 why = self._no_such(message.default_stream)
                 return [Send(refusal("not_found", why, "default_stream"))]
             memory.default_stream = message.default_stream
@@ -267,7 +274,7 @@ class ProtocolSession:
         name = name or self._memory.default_stream
         if name is None and len(names) == 1:
             return names[0]
-        return name if name in names else None
+        return name if name is not None and self._streams.has(name) else None
 
     def _no_such(self, name: str | None) -> str:
         known = ", ".join(self._streams.names()) or "none"

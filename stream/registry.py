@@ -47,6 +47,7 @@ class StreamOverview:
 @dataclass(slots=True)
 class _Entry:
     session: StreamSession
+    listed: bool
     started: bool = False
 
 
@@ -69,9 +70,16 @@ class StreamRegistry:
         self._lock = threading.Lock()
 
     def open(
-        self, name: str, source: VideoSource, config: StreamConfig | None = None
+        self,
+        name: str,
+        source: VideoSource,
+        config: StreamConfig | None = None,
+        *,
+        listed: bool = True,
     ) -> StreamSession:
         """Take up a stream, not yet started; `name` stands in for the name in `config`.
+
+        One that is not `listed` is known to those alone who know its name.
 
         Raises:
             StreamRefusedError: the name is bad or taken, or the engine holds no more. The source
@@ -89,7 +97,7 @@ class StreamRegistry:
                 )
             session = StreamSession(source, self._engine, config, self._clock)
             session.subscribe(self._tell)
-            self._entries[name] = _Entry(session)
+            self._entries[name] = _Entry(session, listed)
         return session
 
     def get(self, name: str) -> StreamSession:
@@ -98,17 +106,27 @@ class StreamRegistry:
 
     @property
     def names(self) -> list[str]:
+        """Of the streams that are listed."""
         with self._lock:
-            return list(self._entries)
+            return [name for name, entry in self._entries.items() if entry.listed]
+
+    @property
+    def state_bytes(self) -> int:
+        """What one stream remembers, however long it has been watched."""
+        return self._engine.pool.slot_bytes
+
+    def rate_left(self, fps: float) -> float:
+        """How many frames a second one more stream may have, at most `fps`."""
+        return self._engine.rate_left([entry.session.report() for _, entry in self._items()], fps)
 
     @property
     def failed(self) -> list[str]:
         """Names of the streams that ended in failure."""
-        states = {name: entry.session.source_state for name, entry in self._items()}
+        states = {n: entry.session.source_state for n, entry in self._items() if entry.listed}
         return [n for n, s in states.items() if s and s.condition is SourceCondition.FAILED]
 
     def overview(self) -> list[StreamOverview]:
-        """Every stream: what it is, what it is doing, and what was counted."""
+        """Every listed stream: what it is, what it is doing, and what was counted."""
         return [
             StreamOverview(
                 name,
@@ -118,6 +136,7 @@ class StreamRegistry:
                 entry.session.open_questions,
             )
             for name, entry in self._items()
+            if entry.listed
         ]
 
     def snapshot(self, name: str) -> VideoFrame | None:
@@ -155,7 +174,7 @@ class StreamRegistry:
 
     def start_all(self) -> None:
         """Begin to watch every stream that was not started yet."""
-        for name in self.names:
+        for name, _ in self._items():
             self.start(name)
 
     def wait_all(self, timeout_s: float | None = None) -> bool:
@@ -193,7 +212,7 @@ class StreamRegistry:
     def _entry(self, name: str) -> _Entry:
         with self._lock:
             entry = self._entries.get(name)
-            names = list(self._entries)
+            names = [name for name, entry in self._entries.items() if entry.listed]
         if entry is None:
             raise UnknownStreamError(name, names)
         return entry

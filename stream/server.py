@@ -169,6 +169,11 @@ class ServerThread:
         return [server.url for server in self._servers]
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """On which they run."""
+        return self._loop
+
+    @property
     def num_tasks(self) -> int:
         """Tasks of its event loop: some of its own, and a few for every client."""
         return len(asyncio.all_tasks(self._loop))
@@ -190,14 +195,14 @@ class ServerThread:
 
     def _run(self) -> None:
         try:
-            self._loop.run_until_complete(self._serve())
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._serve())
         except UnicodeError:
             self._error = OSError(errno.EINVAL, "no host can be called so")
         except OSError as error:
             self._error = error
         finally:
             self._started.set()
-            self._loop.close()
 
     async def _serve(self) -> None:
         """Run all of them; the first that fails ends the others."""

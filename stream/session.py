@@ -201,7 +201,7 @@ class StreamSession:
     def report(self) -> MonitorReport:
         """What the monitor has counted so far."""
         with self._changed:
-            return self._monitor.report()
+            return self._monitor.report(self._clock())
 
     def snapshot(self) -> VideoFrame | None:
         """The newest frame that got its place in the schedule, None before the first.

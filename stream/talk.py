@@ -8,12 +8,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from typing import Protocol
 
 from websockets.exceptions import ConnectionClosed
 
+from stream.client_socket import Socket
 from stream.hub import Connection, Hub
-from stream.ingest import INGEST_PATH, Ingest, IngestSocket
+from stream.ingest import INGEST_PATH, Ingest
+from stream.live_view import LIVE_PATH, LiveView
 from stream.metrics import Metrics
 from stream.token_bucket import TokenBucket
 
@@ -29,16 +30,9 @@ PING_S = 20.0
 _TRY_AGAIN_LATER = 1013
 
 
-class Socket(IngestSocket, Protocol):
-    """A websocket of a client; all but `abort` may raise ConnectionClosed once it is gone."""
-
-    def abort(self) -> None:
-        """End it at once, whatever waits to be sent."""
-
-
 def is_socket_path(path: str) -> bool:
     """Whether clients talk there, with a websocket."""
-    return path == QUERY_PATH or path.startswith(INGEST_PATH)
+    return path == QUERY_PATH or path.startswith((INGEST_PATH, LIVE_PATH))
 
 
 def scope_of(path: str) -> str:
@@ -47,10 +41,14 @@ def scope_of(path: str) -> str:
 
 
 class Talk:
-    """Clients that ask and clients that push, each from its coming to its going."""
+    """Clients that ask, that push and that look, each from its coming to its going.
+
+    `live` is what those see who look.
+    """
 
     def __init__(self, hub: Hub, metrics: Metrics, ingest: Ingest | None = None) -> None:
         self._hub, self._metrics, self._ingest = hub, metrics, ingest or Ingest({})
+        self.live = LiveView(hub.registry)
         self._coming = TokenBucket(CLIENTS_S, CLIENT_BURST, time.monotonic())
         self._num_servers = 0
         self._ending = contextlib.ExitStack()
@@ -66,7 +64,9 @@ class Talk:
         """While any server is within this, the hub is told what happens and is ticked."""
         self._num_servers += 1
         if self._num_servers == 1:
-            self._ending.callback(self._hub.subscribe(asyncio.get_running_loop()))
+            loop = asyncio.get_running_loop()
+            self._ending.callback(self._hub.subscribe(loop))
+            self._ending.callback(self.live.subscribe(loop))
             self._ending.callback(asyncio.create_task(self._tick()).cancel)
         try:
             yield
@@ -97,6 +97,8 @@ class Talk:
         with contextlib.suppress(ConnectionClosed):
             if path.startswith(INGEST_PATH):
                 await self._ingest.handle(socket, path.removeprefix(INGEST_PATH))
+            elif path.startswith(LIVE_PATH):
+                await self.live.handle(socket, path.removeprefix(LIVE_PATH), SLOW_S)
             else:
                 await self._with_asker(socket)
 

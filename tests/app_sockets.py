@@ -14,6 +14,7 @@ from tests.stream_helpers import PATIENCE_S
 from tests.test_stream_server import run
 
 STREAM, INGEST = "/v1/stream", f"/v1/ingest/{PUSHED}"
+LIVE_CAM = "/v1/live/cam"
 
 
 def at(served: ServedHttp, path: str = STREAM) -> str:

@@ -17,11 +17,18 @@ class FixedStreams:
     def names(self) -> Sequence[str]:
         return self._names
 
+    def has(self, name: str) -> bool:
+        return name in self._names
+
     def info(self, name: str) -> StreamInfo:
         return StreamInfo(name=name, live=True, state=SourceCondition.LIVE, width=224, height=224)
 
     def state(self, name: str) -> SourceState | None:
         return SourceState(name, SourceCondition.LIVE, "224x224", 0.0)
+
+    @property
+    def state_bytes(self) -> int:
+        return 1000
 
     def report(self, name: str) -> MonitorReport:
         return Monitor(25.0).report()

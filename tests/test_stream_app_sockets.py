@@ -70,7 +70,7 @@ def test_a_lost_connection_is_made_again_and_nothing_is_lost(served: ServedHttp)
 def test_no_websocket_is_opened_without_its_token(locked_up: ServedHttp) -> None:
     """All that the application has; the other routes are tried where they are tested."""
     paths = [r.path for r in locked_up.app.routes if isinstance(r, APIWebSocketRoute)]
-    assert len(paths) == 2
+    assert len(paths) == 3
     for path in [path.replace("{name:path}", PUSHED) for path in paths]:
         right, wrong = (PUSHER, TOKEN) if path == INGEST else (TOKEN, PUSHER)
         for token in (None, "wrong", TOKEN[:-1], wrong):

@@ -8,6 +8,7 @@ from rich.console import Console, RenderableType
 
 from stream.events import AnswerDone, AnswerStatus, SourceCondition, SourceState
 from stream.monitor import MonitorReport
+from stream.verdict import verdict
 from ui.words import (
     answer_text,
     answers_table,
@@ -18,7 +19,6 @@ from ui.words import (
     printable,
     source_words,
     status_line,
-    verdict,
 )
 
 
@@ -38,6 +38,8 @@ def report(**changes: object) -> MonitorReport:
         "latency_p95_s": 0.02,
         "latency_p99_s": math.inf,
         "jitter_s": 0.002,
+        "recent_fps": 25.0,
+        "recent_latency_s": 0.02,
         "stage_s": {"decode": (0.001, 0.002), "decoder": (0.008, 0.01)},
     }
     return MonitorReport(**(values | changes))  # type: ignore[arg-type]

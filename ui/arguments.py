@@ -15,6 +15,8 @@ HWACCELS = ["auto", "cuda", "vaapi", "qsv", "vdpau", "vulkan", "amf", "videotool
 TRANSPORTS = ["tcp", "udp"]
 ON_GAP = ["keep", "reset"]
 MAX_THREADS = 1024
+MAX_PLACES = 64
+UI_ADDRESS = "127.0.0.1:7860"
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -39,7 +41,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     _add_serving(parser)
     parser.add_argument("--json", action="store_true", help="one event a line, as JSON")
     parser.add_argument("--log-json", action="store_true", help="the log on stderr as JSON lines")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.visitors is None:
+        args.visitors = 1 if args.ui else 0
+    elif args.visitors and not args.ui:
+        parser.error("--visitors is for the page: give --ui, too")
+    return args
 
 
 def _add_streams(parser: argparse.ArgumentParser) -> None:
@@ -105,8 +112,37 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
 def _add_serving(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--serve", type=_address, metavar="HOST:PORT", help="serve websocket clients there")
+    one = parser.add_mutually_exclusive_group().add_argument
     help_http = "serve websocket clients and those of OpenAI's API there"
-    add("--http", type=_address, metavar="HOST:PORT", help=help_http)
+    one("--http", type=_address, metavar="HOST:PORT", help=help_http)
+    one(
+        "--ui",
+        nargs="?",
+        const=UI_ADDRESS,
+        type=_address,
+        metavar="HOST:PORT",
+        help=f"the same, and a page to look and ask (default {UI_ADDRESS})",
+    )
+    add(
+        "--visitors",
+        type=_places,
+        metavar="N",
+        help="places for sources that visitors of the page bring (default 1 with --ui)",
+    )
+    add(
+        "--client-source",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="visitors may have rtsp(s) and https addresses of this host watched; * is any",
+    )
+    add(
+        "--client-network",
+        action="append",
+        default=[],
+        metavar="CIDR",
+        help="such a host may be in this network, though it is not public",
+    )
     add("--token-file", type=Path, metavar="FILE", help="who may come in: TOKEN [SCOPE,...] a line")
     add(
         "--origin",
@@ -172,6 +208,12 @@ def _address(text: str) -> tuple[str, int]:
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _places(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_PLACES):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number up to {MAX_PLACES}")
     return int(text)
 
 

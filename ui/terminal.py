@@ -30,6 +30,7 @@ from stream.events import (
 )
 from stream.question import QuestionRefusedError
 from stream.registry import StreamRegistry, UnknownStreamError
+from stream.verdict import verdict
 from ui.json_lines import event_line, report_line
 from ui.line_editor import LineEditor
 from ui.words import (
@@ -40,7 +41,6 @@ from ui.words import (
     printable,
     status_line,
     streams_line,
-    verdict,
 )
 
 POLL_S = 0.25

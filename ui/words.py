@@ -8,6 +8,7 @@ from rich.text import Text
 from stream.events import AnswerDone, AnswerStatus, SourceState
 from stream.monitor import MonitorReport
 from stream.registry import StreamOverview
+from stream.verdict import percent
 
 STAGES = ("decode", "wait", "preprocess", "vision", "decoder")
 
@@ -21,11 +22,6 @@ def milliseconds(seconds: float | None) -> str:
 
 def megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
-
-
-def percent(ratio: float | None) -> str:
-    """'98.9 %', rounded down: what was missed by a little is not shown as met."""
-    return "-" if ratio is None else f"{math.floor(1000 * ratio + 1e-9) / 10:.1f} %"
 
 
 def drops(dropped: dict[str, int]) -> str:
@@ -87,25 +83,6 @@ def _rate(report: MonitorReport) -> str:
 
 def _colour(report: MonitorReport) -> str:
     return {True: "green", False: "red", None: "default"}[report.holds]
-
-
-def verdict(report: MonitorReport) -> str:
-    """Whether the target rate was held, in one sentence."""
-    if report.processed == 0:
-        return "No frame was processed."
-    if report.target_fps is None:
-        return f"No target rate: {report.fps:.1f} frames a second were processed."
-    held = "HELD" if report.holds else "NOT HELD"
-    window = ""
-    if report.worst_window is not None:
-        window = f", {percent(report.worst_window)} in the worst 10 s"
-    sentence = (
-        f"{report.target_fps:g} FPS {held}: {percent(report.on_time_ratio)} of "
-        f"{report.due} due frames on time{window}."
-    )
-    if report.starved:
-        sentence += f" The source had no frame at {report.starved} ticks."
-    return sentence
 
 
 def frames_table(report: MonitorReport, stream: str = "") -> Table:

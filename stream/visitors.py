@@ -1,0 +1,153 @@
+"""Streams that visitors bring: their camera, a clip, or an address if the operator allows it.
+
+Such a stream is not listed: it has a name that cannot be guessed, and is watched for as long as
+someone looks at it. There are as many as the operator has made room for, each at the rate that the
+device has left.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sources.errors import SourceError
+from sources.frame import VideoSource
+from sources.open import open_client_source, open_source
+from sources.policy import ClientPolicy
+from sources.pushed import PushedSource
+from stream.ingest import TakesPictures
+from stream.live_view import LiveView
+from stream.registry import StreamRegistry
+from stream.session import StreamConfig
+
+TARGET_FPS = 25.0
+# Less than this is not worth watching.
+LEAST_FPS = 5.0
+# Streams outlive a page that is loaded again.
+GRACE_S = 15.0
+_LOOK_S, _TRY_S = 0.5, 0.05
+_END_WITHIN_S = 5.0
+# What each kind of file begins with, at which byte. Nothing else is opened: a list of other files,
+# say, would have us read those.
+_CLIPS = ((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "))
+
+
+class NoRoomError(Exception):
+    """A visitor's stream that was not opened; one sentence says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A stream that a visitor may watch: its name, and at how many frames a second."""
+
+    name: str
+    fps: float
+
+
+class Visitors:
+    """Opens and closes them; all methods run on one event loop."""
+
+    def __init__(
+        self,
+        registry: StreamRegistry,
+        live: LiveView,
+        pushed: dict[str, TakesPictures],
+        most: int,
+        policy: ClientPolicy,
+    ) -> None:
+        """There are none yet.
+
+        Args:
+            pushed: where cameras are entered, for those who take their pictures.
+            most: how many there may be at once.
+            policy: which addresses may be asked for.
+        """
+        self._registry, self._live, self._pushed = registry, live, pushed
+        self._most, self.policy = most, policy
+        self._open: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def listed(self) -> list[str]:
+        """The streams that all may watch."""
+        return self._registry.names
+
+    async def camera(self) -> Grant:
+        """A stream of pictures that are pushed to its name; raises NoRoomError."""
+        source = PushedSource("a visitor's camera")
+        grant = await self._watch(lambda: source)
+        self._pushed[grant.name] = source
+        return grant
+
+    async def clip(self, file: Path) -> Grant:
+        """A video file, played once as a camera would send it; raises NoRoomError, SourceError."""
+        with file.open("rb") as opened:
+            head = opened.read(16)
+        if not any(head[at:].startswith(magic) for at, magic in _CLIPS):
+            raise SourceError("This is no video that is taken: give MP4, MOV, WebM, MKV or AVI.")
+        return await self._watch(lambda: open_source(str(file)))
+
+    async def address(self, url: str) -> Grant:
+        """A network source, if the policy allows it; raises NoRoomError, SourceError."""
+        return await self._watch(lambda: open_client_source(url, self.policy))
+
+    async def close(self, name: str) -> None:
+        """End one; nothing happens if there is none of this name."""
+        task = self._open.get(name)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def close_all(self) -> None:
+        for name in list(self._open):
+            await self.close(name)
+
+    async def _watch(self, open: Callable[[], VideoSource]) -> Grant:
+        if not self._most:
+            raise NoRoomError("The operator has made no room for visitors' sources.")
+        if len(self._open) >= self._most:
+            places = "the one place" if self._most == 1 else f"all {self._most} places"
+            raise NoRoomError(
+                f"Someone else has {places} for visitors' sources; try again when they have left."
+            )
+        fps = round(self._registry.rate_left(TARGET_FPS), 1)
+        if fps < LEAST_FPS:
+            raise NoRoomError("This machine has no time left for one more stream.")
+        name = f"visitor-{secrets.token_urlsafe(12)}"
+        self._open[name] = asyncio.create_task(self._look_after(name))
+        try:
+            source = await asyncio.to_thread(open)
+            try:
+                self._registry.open(name, source, StreamConfig(fps=fps), listed=False)
+                await self._start(name)
+            except ValueError:
+                source.close()
+                raise NoRoomError("There is no room for one more stream just now.") from None
+        except BaseException:
+            self._open.pop(name).cancel()
+            raise
+        return Grant(name, fps)
+
+    async def _start(self, name: str) -> None:
+        """Begin to watch; what was closed a moment ago may still have its place."""
+        for _ in range(round(_END_WITHIN_S / _TRY_S)):
+            try:
+                return self._registry.start(name)
+            except ValueError:
+                await asyncio.sleep(_TRY_S)
+        self._registry.start(name)
+
+    async def _look_after(self, name: str) -> None:
+        """Close a stream once nobody has looked at it for a while, or this is cancelled."""
+        unseen_s = 0.0
+        try:
+            while unseen_s < GRACE_S:
+                await asyncio.sleep(_LOOK_S)
+                unseen_s = 0.0 if self._live.num_lookers(name) else unseen_s + _LOOK_S
+        finally:
+            self._open.pop(name, None)
+            self._pushed.pop(name, None)
+            with contextlib.suppress(LookupError):
+                why = "nobody looked at it any more"
+                await asyncio.to_thread(self._registry.close, name, why, _END_WITHIN_S)

@@ -1,0 +1,98 @@
+"""People who log in: by a token, for a cookie that lets in as the token does."""
+
+import urllib.request
+from http.client import HTTPResponse
+from typing import Any
+from urllib.error import HTTPError
+
+import pytest
+
+from stream.logins import MAX_LOGINS, VALID_S, Logins
+from stream.tickets import Caller
+from tests.app_sockets import LIVE_CAM, status_of
+from tests.http_serving import ServedHttp, serving_http
+from tests.stream_helpers import FakeClock
+from tests.test_stream_app import EVIL, PUSHER, TOKEN, fetch, locked
+
+ASKER = Caller(1, frozenset({"query"}))
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def post_token(served: ServedHttp, token: str, **headers: str) -> HTTPResponse | HTTPError:
+    """What is answered to the form."""
+    url = served.url.removesuffix("/v1") + "/login"
+    request = urllib.request.Request(url, f"token={token}".encode(), headers)
+    try:
+        answer: HTTPResponse = urllib.request.build_opener(NoRedirect).open(request)
+    except HTTPError as error:
+        return error
+    return answer
+
+
+@pytest.fixture(scope="module")
+def served() -> Any:
+    with serving_http(doors=locked(), page=True) as served:
+        yield served
+
+
+def test_a_token_is_shown_once_and_a_cookie_stands_in_for_it(served: ServedHttp) -> None:
+    answer = post_token(served, TOKEN)
+    assert (answer.status, answer.headers["location"]) == (303, "/")
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=lax" in cookie and TOKEN not in cookie
+    given = cookie.partition(";")[0]
+    assert fetch(served, "/v1/models", None)[0] == 401
+    assert fetch(served, "/v1/models", None, Cookie=given)[0] == 200
+    assert fetch(served, "/ui/", None, Cookie=given)[0] == 200
+    headers = {"Cookie": given}
+    assert status_of(served, LIVE_CAM, headers=headers) == 101
+    assert status_of(served, LIVE_CAM, headers={**headers, "Origin": EVIL}) == 403
+    assert fetch(served, "/v1/models", None, Cookie=given[:-1])[0] == 401
+    # A token that is shown counts, and not the cookie beside it.
+    assert fetch(served, "/v1/models", "wrong", Cookie=given)[0] == 401
+
+
+def test_a_login_allows_no_more_than_its_token(served: ServedHttp) -> None:
+    given = post_token(served, PUSHER).headers["set-cookie"].partition(";")[0]
+    assert fetch(served, "/v1/models", None, Cookie=given)[0] == 401
+    assert fetch(served, "/ui/", None, Cookie=given)[0] == 401
+
+
+def test_what_is_no_token_is_refused_in_words(served: ServedHttp) -> None:
+    for token in ("", "wrong", "%3Cscript%3E", TOKEN[:-1]):
+        answer = post_token(served, token)
+        assert answer.status == 403 and answer.headers["set-cookie"] is None
+        body = answer.read()
+        assert b"not known" in body and b"<script>" not in body
+
+
+def test_pages_of_others_may_not_log_anyone_in(served: ServedHttp) -> None:
+    assert post_token(served, TOKEN, Origin=EVIL).status == 403
+
+
+def test_a_browser_that_may_not_come_in_is_sent_to_log_in(served: ServedHttp) -> None:
+    status, _, body = fetch(served, "/ui/", None, Accept="text/html,*/*")
+    assert status == 200 and b"Log in" in body
+    assert fetch(served, "/ui/", None, Accept="application/json")[0] == 401
+
+
+def test_without_tokens_there_is_nothing_to_log_in_to() -> None:
+    with serving_http(page=True) as served:
+        assert post_token(served, "").status == 303
+        assert b"gradio" in fetch(served, "/login", None)[2]  # it is sent on to the page
+        assert fetch(served, "/", None)[0] == 200
+
+
+def test_logins_end_and_are_bounded() -> None:
+    clock = FakeClock()
+    logins = Logins(clock)
+    first = logins.give(ASKER)
+    assert logins.caller(first) == ASKER and logins.caller("") == Caller()
+    last = [logins.give(ASKER) for _ in range(MAX_LOGINS)][-1]
+    assert logins.caller(first) == Caller() and logins.caller(last) == ASKER
+    clock.advance(VALID_S)
+    assert logins.caller(last) == Caller()

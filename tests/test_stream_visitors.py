@@ -1,0 +1,133 @@
+"""Streams that visitors bring: who may, at what rate, for how long, and who knows of them."""
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sources.errors import SourceError
+from sources.policy import ClientPolicy
+from stream import visitors
+from stream.capacity import rate_left
+from stream.monitor import Monitor
+from stream.pusher import Pusher
+from stream.visitors import Grant, NoRoomError
+from tests.app_sockets import at, opening
+from tests.clips import write_clip
+from tests.http_serving import ServedHttp, serving_http
+from tests.stream_helpers import PATIENCE_S
+from tests.test_stream_server import jpeg, run, wait_until
+from tests.test_ui_words import report
+
+
+def on_loop(served: ServedHttp, call: Coroutine[Any, Any, Any]) -> Any:
+    """As the application would have it."""
+    return asyncio.run_coroutine_threadsafe(call, served.thread.loop).result(PATIENCE_S)
+
+
+def test_a_camera_is_a_stream_that_only_its_visitor_knows() -> None:
+    with serving_http(places=1) as served:
+        grant: Grant = on_loop(served, served.visitors.camera())
+        assert grant.fps == visitors.TARGET_FPS
+        assert served.registry.names == ["cam"]
+        assert [s.name for s in served.registry.overview()] == ["cam"]
+
+        async def push_and_look() -> None:
+            async with (
+                Pusher(at(served, f"/v1/ingest/{grant.name}")) as pusher,
+                opening(served, f"/v1/live/{grant.name}") as looker,
+            ):
+                await pusher.push(jpeg(0))
+                assert isinstance(await asyncio.wait_for(looker.recv(), PATIENCE_S), bytes)
+
+        run(push_and_look())
+        with pytest.raises(NoRoomError, match="one place"):
+            on_loop(served, served.visitors.camera())
+        on_loop(served, served.visitors.close(grant.name))
+        assert on_loop(served, served.visitors.camera()).name != grant.name
+
+
+def test_what_nobody_looks_at_is_closed_and_its_place_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(visitors, "GRACE_S", 0.2)
+    monkeypatch.setattr(visitors, "_LOOK_S", 0.05)
+    with serving_http(places=1) as served:
+        first = on_loop(served, served.visitors.camera())
+
+        async def look() -> None:
+            async with opening(served, f"/v1/live/{first.name}"):
+                await asyncio.sleep(0.6)  # longer than it would live unseen
+                assert served.visitors._open
+
+        run(look())
+        wait_until(lambda: not served.visitors._open)
+        wait_until(lambda: first.name not in served.registry._entries)
+        assert on_loop(served, served.visitors.camera())
+
+
+def test_a_clip_is_played_once_and_can_be_asked_about(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", range(5))
+    with serving_http(places=1) as served:
+        grant = on_loop(served, served.visitors.clip(clip))
+        session = served.registry.get(grant.name)
+        assert session.wait(PATIENCE_S) and session.report().processed == 5
+
+
+@pytest.mark.parametrize(
+    "content", [b"#EXTM3U\n/etc/passwd\n", b"", b"x" * 64, b"RIFF....WEBPVP8 "]
+)
+def test_what_is_no_clip_is_not_opened(tmp_path: Path, content: bytes) -> None:
+    """A list of files would have us read those, whatever it is called."""
+    file = tmp_path / "clip.mp4"
+    file.write_bytes(content)
+    with serving_http(places=1) as served:
+        with pytest.raises(SourceError, match="no video"):
+            on_loop(served, served.visitors.clip(file))
+        assert not served.visitors._open
+
+
+def test_a_broken_clip_takes_no_place(tmp_path: Path) -> None:
+    file = tmp_path / "clip.mp4"
+    file.write_bytes(b"\0\0\0\x18ftypmp42" + b"\0" * 100)
+    with serving_http(places=1) as served:
+        with pytest.raises(SourceError):
+            on_loop(served, served.visitors.clip(file))
+        assert on_loop(served, served.visitors.camera())
+
+
+def test_only_addresses_that_the_operator_allows_are_watched() -> None:
+    with serving_http(places=1) as served, pytest.raises(SourceError, match="may not name"):
+        on_loop(served, served.visitors.address("rtsp://camera/live"))
+    policy = ClientPolicy(("rtsp",), ("camera.example",))
+    with serving_http(places=1, policy=policy) as served:
+        with pytest.raises(SourceError, match="ask the operator"):
+            on_loop(served, served.visitors.address("rtsp://169.254.169.254/"))
+        with pytest.raises(SourceError, match="not an address"):
+            on_loop(served, served.visitors.address("file:///etc/passwd"))
+
+
+def test_without_places_there_is_no_room() -> None:
+    with serving_http() as served, pytest.raises(NoRoomError, match="operator"):
+        on_loop(served, served.visitors.camera())
+
+
+def test_the_rate_is_what_the_device_has_left() -> None:
+    """By the steps' times where they were measured, else by what streams take just now."""
+    assert rate_left({}, [], 25.0) == 25.0
+    assert rate_left({}, [Monitor(25.0).report()], 25.0) == 25.0
+    busy = report(recent_fps=25.0, stage_s={"vision": (0.010, 0.0), "decoder": (0.010, 0.0)})
+    assert rate_left({}, [busy], 25.0) == pytest.approx((0.9 - 0.5) / 0.020)
+    assert rate_left({}, [busy, busy], 25.0) == 0.0
+    steps = {1: 0.010, 2: 0.018}
+    assert rate_left(steps, [busy, busy], 25.0) == 25.0
+    assert rate_left(steps, [busy] * 4, 25.0) == 0.0
+
+
+def test_a_device_without_time_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving_http(places=1) as served:
+        monkeypatch.setattr(served.registry, "rate_left", lambda fps: 4.9)
+        with pytest.raises(NoRoomError, match="no time left"):
+            on_loop(served, served.visitors.camera())

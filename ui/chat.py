@@ -1,0 +1,160 @@
+"""The dialogue of one visitor of the page: questions, answers as they come, and what they saw.
+
+It is kept by the visitor's browser and comes back with every question, so it is checked like
+everything that comes from there.
+"""
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from stream.asking import Asking, AskLaterError, OpenAnswer
+from stream.dialogues import MAX_TURNS, Turn
+from stream.events import AnswerDone, AnswerStatus
+from stream.question import QuestionRefusedError, SamplingParams, check_question
+from stream.registry import UnknownStreamError
+
+MAX_EXCHANGES = 100
+# A browser has better things to do than to draw every token.
+UPDATES_S = 15.0
+
+
+class Exchange(BaseModel):
+    """A question and what came of it; the times are seconds of the stream's own clock."""
+
+    stream: str
+    question: str
+    answer: str
+    status: AnswerStatus
+    reason: str = ""
+    until_s: float | None = None
+    last_frame: int | None = None
+    num_frames: int = 0
+    first_token_ms: float | None = None
+    total_ms: float = 0.0
+    asked_at: float = 0.0
+
+    @property
+    def note(self) -> str:
+        """What the answer is about, and how long it took, in one line."""
+        parts = []
+        if self.until_s is not None:
+            parts.append(f"saw 0:00 to {clock(self.until_s)} ({self.num_frames} frames)")
+        if self.first_token_ms is not None:
+            parts.append(f"first word after {self.first_token_ms:.0f} ms")
+        if self.status is not AnswerStatus.COMPLETED:
+            parts.append(f"{self.status}: {self.reason}" if self.reason else str(self.status))
+        return ", ".join(parts)
+
+
+EXCHANGES: TypeAdapter[list[Exchange]] = TypeAdapter(list[Exchange])
+
+
+def read_history(kept: Any) -> list[Exchange]:
+    """The last exchanges that a browser kept; none if it is no such list."""
+    try:
+        return EXCHANGES.validate_python(kept)[-MAX_EXCHANGES:]
+    except ValidationError:
+        return []
+
+
+def clock(seconds: float) -> str:
+    """'1:02.3'"""
+    minutes, rest = divmod(round(max(0.0, seconds), 1), 60)
+    return f"{minutes:.0f}:{rest:04.1f}"
+
+
+def messages(history: Iterable[Exchange]) -> list[dict[str, str]]:
+    """As a chat shows them."""
+    shown = []
+    for exchange in history:
+        shown.append({"role": "user", "content": exchange.question})
+        said = "\n".join(part for part in (exchange.answer, f"— {exchange.note}") if part)
+        shown.append({"role": "assistant", "content": said})
+    return shown
+
+
+@dataclass(slots=True)
+class Chat:
+    """Asks for visitors, one question at a time for each."""
+
+    asking: Asking
+    now: Callable[[], float] = time.monotonic
+    _open: dict[str, OpenAnswer] = field(default_factory=dict)
+
+    async def ask(
+        self, visitor: str, caller: int, stream: str, text: str, history: list[Exchange]
+    ) -> AsyncGenerator[str | Exchange]:
+        """What is said so far, UPDATES_S times a second at most, and at last the exchange.
+
+        Raises:
+            QuestionRefusedError: it was not asked; one sentence says why.
+        """
+        if visitor in self._open:
+            raise QuestionRefusedError("One question at a time: stop the answer, or wait for it.")
+        answer = self._ask(caller, stream, text, history)
+        self._open[visitor] = answer
+        try:
+            async for said in paced(answer.texts(), 1 / UPDATES_S, self.now):
+                yield said
+            yield exchange_of(await answer.end())
+        finally:
+            del self._open[visitor]
+            answer.cancel()
+
+    def stop(self, visitor: str) -> None:
+        """End the visitor's answer; nothing happens if there is none."""
+        answer = self._open.get(visitor)
+        if answer is not None:
+            answer.cancel()
+
+    def _ask(self, caller: int, stream: str, text: str, history: list[Exchange]) -> OpenAnswer:
+        turns: list[Turn] = [
+            (one.question, one.answer)
+            for one in history
+            if one.stream == stream and one.status is AnswerStatus.COMPLETED
+        ]
+        try:
+            question = check_question(text)
+            return self.asking.ask(caller, stream, question, turns[-MAX_TURNS:], SamplingParams())
+        except AskLaterError as error:
+            raise QuestionRefusedError(_sentence(error)) from None
+        except (UnknownStreamError, QuestionRefusedError) as error:
+            raise QuestionRefusedError(_sentence(error)) from None
+
+
+async def paced(
+    texts: AsyncIterator[str], period_s: float, now: Callable[[], float]
+) -> AsyncGenerator[str]:
+    """All text so far, at once and then once a period at most."""
+    said, due_s = "", now()
+    async for text in texts:
+        said += text
+        if now() >= due_s:
+            yield said
+            due_s = now() + period_s
+
+
+def exchange_of(done: AnswerDone) -> Exchange:
+    first_s = done.time_to_first_token_s
+    return Exchange(
+        stream=done.stream,
+        question=done.question,
+        answer=done.answer,
+        status=done.status,
+        reason=done.reason,
+        until_s=done.last_pts_s,
+        last_frame=done.last_seq,
+        num_frames=done.num_frames,
+        first_token_ms=None if first_s is None else 1e3 * first_s,
+        total_ms=1e3 * done.total_s,
+        asked_at=time.time(),
+    )
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."

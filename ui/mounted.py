@@ -1,0 +1,95 @@
+"""Mounts the page on the HTTP application, behind the same doors."""
+
+import os
+
+# Before Gradio is imported: it would tell others of its use.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stream.asking import Asking
+from stream.registry import StreamRegistry
+from stream.visitors import Visitors
+from ui.chat import Chat
+from ui.page import STATIC, Texts, make_page
+
+PAGE_PATH = "/ui"
+MAX_CLIP_BYTES = 256 << 20
+_FORM_BYTES = 1 << 16
+# Nothing is fetched from elsewhere, nor shown within another's page. Gradio makes functions of the
+# page's own text.
+_POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; connect-src 'self' ws: wss: data: blob:; "
+    "object-src 'none'; base-uri 'self'; frame-ancestors 'self'"
+)
+_FONT = ("system-ui", "sans-serif")
+_FONT_MONO = ("ui-monospace", "monospace")
+
+
+class SafePages:
+    """Tells browsers what the pages may do."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = _POLICY
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "same-origin"
+            await send(message)
+
+        await self._app(scope, receive, with_policy)
+
+
+def mount_page(
+    app: FastAPI, registry: StreamRegistry, asking: Asking, visitors: Visitors, texts: Texts
+) -> FastAPI:
+    """The application with the page at PAGE_PATH, to which `/` leads."""
+    lifespan = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def with_visitors(app: FastAPI) -> AsyncIterator[Any]:
+        async with lifespan(app) as state:
+            try:
+                yield state
+            finally:
+                await visitors.close_all()
+
+    app.router.lifespan_context = with_visitors
+
+    @app.get("/")
+    async def to_page() -> RedirectResponse:
+        return RedirectResponse(f"{PAGE_PATH}/")
+
+    app.mount("/static", StaticFiles(directory=STATIC))
+    app.add_middleware(SafePages)
+    page = make_page(registry, Chat(asking), visitors, texts)
+    page.queue(default_concurrency_limit=8, max_size=64, api_open=False)
+    return gr.mount_gradio_app(
+        app,
+        page,
+        PAGE_PATH,
+        footer_links=[],
+        run_history=False,
+        app_kwargs={"max_body_size": MAX_CLIP_BYTES + _FORM_BYTES},
+        max_file_size=MAX_CLIP_BYTES,
+        show_error=True,
+        enable_monitoring=False,
+        theme=gr.themes.Default(font=list(_FONT), font_mono=list(_FONT_MONO)),
+        head='<link rel="icon" href="/static/favicon.svg">',
+        css_paths=[STATIC / "page.css"],
+    )

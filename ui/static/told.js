@@ -1,0 +1,61 @@
+// What the server tells of a stream: its statistics and what its source is doing.
+
+import { backOff, socketTo } from "./address.js";
+
+export class Told {
+  constructor(heard) {
+    this.heard = heard;
+    this.name = null;
+    this.token = null;
+    this.tries = 0;
+    this.connect();
+  }
+
+  about(name) {
+    if (this.name) this.send({ type: "stream.unsubscribe", stream: this.name });
+    this.name = name;
+    this.subscribe();
+  }
+
+  connect() {
+    const socket = socketTo("/v1/stream");
+    this.socket = socket;
+    socket.addEventListener("message", ({ data }) => this.hear(JSON.parse(data)));
+    socket.addEventListener("close", ({ code }) => {
+      this.heard.lost(code === 1001 ? "The server has ended." : "The server cannot be reached.");
+      this.tries += 1;
+      setTimeout(() => this.connect(), backOff(this.tries));
+    });
+  }
+
+  hear(message) {
+    switch (message.type) {
+      case "session.created":
+        this.tries = 0;
+        if (this.token) return this.send({ type: "session.update", resume_token: this.token });
+        this.token = message.resume_token;
+        return this.subscribe();
+      case "session.updated":
+        return this.subscribe();
+      case "stats":
+        return message.stream === this.name && this.heard.stats(message);
+      case "stream.state":
+        return message.stream === this.name && this.heard.state(message);
+      case "session.going_away":
+        return this.heard.lost("The server is about to end.");
+      case "error":
+        // Another server than before, which knows neither us nor what this page has open.
+        if (message.error.param === "resume_token") return location.reload();
+        return this.heard.lost(message.error.message);
+    }
+  }
+
+  subscribe() {
+    if (!this.name) return;
+    this.send({ type: "stream.subscribe", stream: this.name, channels: ["state", "stats"] });
+  }
+
+  send(message) {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
+  }
+}
