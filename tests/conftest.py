@@ -3,6 +3,10 @@
 import pytest
 import torch
 
+from tests.browser import browser_page
+
+__all__ = ["browser_page"]  # a fixture of every test that names it
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # The suite runs many small products: one thread is fastest, and repeatable.
