@@ -210,7 +210,8 @@ def _server(
             visitors = Visitors(streams, talk.live, pushed, args.visitors, _policy(args))
             texts = Texts(introduction(model), examples(model))
             mount_page(app, streams, asking, visitors, texts)
-        servers.append(HttpServer(app, asking, talk, doors, Address(host, port, origins, tls)))
+        address, path = Address(host, port, origins, tls), "/" if args.ui else "/v1"
+        servers.append(HttpServer(app, asking, talk, doors, address, path))
     return ServerThread(*servers)
 
 

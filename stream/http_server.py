@@ -74,19 +74,27 @@ class HttpServer:
     """Beside the websocket server or alone; told to stop, it sees open questions to their end."""
 
     def __init__(
-        self, app: FastAPI, asking: Asking, talk: Talk, doors: Doors, address: Address
+        self,
+        app: FastAPI,
+        asking: Asking,
+        talk: Talk,
+        doors: Doors,
+        address: Address,
+        path: str = "/v1",
     ) -> None:
+        """Prepare; `path` is what users want to know of it, by default OpenAI's API."""
         doors.check_bind(address.host)
         self._app, self._asking, self._talk, self._address = app, asking, talk, address
+        self._path = path
         self._port = address.port
         # Apart from those of other requests, for which there is as much room as without them.
         self._websockets = ServerState()
 
     @property
     def url(self) -> str:
-        """What clients of OpenAI's API take for its base."""
+        """Where users find what they want to know of it."""
         host, scheme = self._address.host, "http" if self._address.tls is None else "https"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}/v1"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}{self._path}"
 
     async def run(self, stopped: asyncio.Event, started: Callable[[], None]) -> None:
         """Serve; after `stopped` see open questions to their end, within DRAIN_S, and close."""

@@ -56,6 +56,7 @@ class BrowserPage:
         dark: bool = False,
         permissions: Sequence[str] = (),
         expects: Sequence[str] = (),
+        allows: Sequence[str] = (),
     ) -> Iterator["Page"]:
         """Open an empty page, which on leaving fails the test for what went wrong in it.
 
@@ -66,6 +67,7 @@ class BrowserPage:
             permissions: what the page gets of what it asks for, e.g. camera; the rest is denied.
             expects: a part of each error that is to happen, on the console or uncaught. Any other
                 fails the test, and so does one of these that does not happen.
+            allows: the same of errors that may happen.
         """
         errors: list[str] = []
         context = self._browser(camera).new_context(
@@ -92,7 +94,8 @@ class BrowserPage:
             raise
         finally:
             context.close()
-        strange = [error for error in errors if not any(part in error for part in expects)]
+        known = (*expects, *allows)
+        strange = [error for error in errors if not any(part in error for part in known)]
         missed = [part for part in expects if not any(part in error for error in errors)]
         assert not strange, f"errors of the page: {strange}"
         assert not missed, f"expected of the page: {missed}, but there was {errors}"

@@ -70,6 +70,7 @@ def serving_http(
     policy: ClientPolicy | None = None,
     sources: Sequence[VideoSource] = (),
     fps: float | None = None,
+    port: int = 0,
 ) -> Iterator[ServedHttp]:
     """Streams of these names, or one called `cam`; `both` is for the websocket server beside it
     and `page` for the page that people see.
@@ -98,7 +99,7 @@ def serving_http(
         takers: dict[str, TakesPictures] = {} if pushed is None else {PUSHED: pushed}
         talk = Talk(hub, metrics, Ingest(takers))
         visitors = Visitors(registry, talk.live, takers, places, policy or ClientPolicy())
-        pages, address = Pages(registry, metrics), Address("127.0.0.1", 0, origins)
+        pages, address = Pages(registry, metrics), Address("127.0.0.1", port, origins)
         app = make_app(registry, asking, talk, pages, doors, MODEL, origins, logs_in=page)
         if page:
             # Here, for it takes seconds.

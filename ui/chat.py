@@ -7,6 +7,7 @@ everything that comes from there.
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -71,10 +72,20 @@ def messages(history: Iterable[Exchange]) -> list[dict[str, str]]:
     """As a chat shows them."""
     shown = []
     for exchange in history:
-        shown.append({"role": "user", "content": exchange.question})
         said = "\n".join(part for part in (exchange.answer, f"— {exchange.note}") if part)
-        shown.append({"role": "assistant", "content": said})
+        shown += turn(exchange.question, said)
     return shown
+
+
+def turn(question: str, answer: str) -> list[dict[str, str]]:
+    """A question and an answer as a chat shows them.
+
+    Even one that renders no Markdown takes text for HTML: what people and models say is escaped.
+    """
+    return [
+        {"role": "user", "content": escape(question, quote=False)},
+        {"role": "assistant", "content": escape(answer, quote=False)},
+    ]
 
 
 @dataclass(slots=True)
@@ -85,18 +96,21 @@ class Chat:
     now: Callable[[], float] = time.monotonic
     _open: dict[str, OpenAnswer] = field(default_factory=dict)
 
-    async def ask(
+    def ask(
         self, visitor: str, caller: int, stream: str, text: str, history: list[Exchange]
     ) -> AsyncGenerator[str | Exchange]:
         """What is said so far, UPDATES_S times a second at most, and at last the exchange.
 
         Raises:
-            QuestionRefusedError: it was not asked; one sentence says why.
+            QuestionRefusedError: it was not asked, at once; one sentence says why.
         """
         if visitor in self._open:
             raise QuestionRefusedError("One question at a time: stop the answer, or wait for it.")
         answer = self._ask(caller, stream, text, history)
         self._open[visitor] = answer
+        return self._follow(visitor, answer)
+
+    async def _follow(self, visitor: str, answer: OpenAnswer) -> AsyncGenerator[str | Exchange]:
         try:
             async for said in paced(answer.texts(), 1 / UPDATES_S, self.now):
                 yield said

@@ -55,6 +55,24 @@ class SafePages:
         await self._app(scope, receive, with_policy)
 
 
+def _theme() -> gr.themes.Base:
+    """Gradio's own, with the fonts of the reader's machine and buttons that can be read."""
+    theme = gr.themes.Default(primary_hue="blue", font=list(_FONT), font_mono=list(_FONT_MONO))
+    blue, darker = "#0b5cab", "#094d90"
+    return theme.set(
+        button_primary_background_fill=blue,
+        button_primary_background_fill_dark=blue,
+        button_primary_background_fill_hover=darker,
+        button_primary_background_fill_hover_dark=darker,
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
+        button_cancel_background_fill="#b42318",
+        button_cancel_background_fill_dark="#b42318",
+        button_cancel_text_color="white",
+        button_cancel_text_color_dark="white",
+    )
+
+
 def mount_page(
     app: FastAPI, registry: StreamRegistry, asking: Asking, visitors: Visitors, texts: Texts
 ) -> FastAPI:
@@ -89,7 +107,7 @@ def mount_page(
         max_file_size=MAX_CLIP_BYTES,
         show_error=True,
         enable_monitoring=False,
-        theme=gr.themes.Default(font=list(_FONT), font_mono=list(_FONT_MONO)),
+        theme=_theme(),
         head='<link rel="icon" href="/static/favicon.svg">',
         css_paths=[STATIC / "page.css"],
     )

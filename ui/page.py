@@ -17,7 +17,7 @@ from stream.question import MAX_QUESTION_CHARS, QuestionRefusedError
 from stream.registry import StreamRegistry
 from stream.tickets import Caller
 from stream.visitors import Grant, NoRoomError, Visitors
-from ui.chat import Chat, Exchange, messages, read_history
+from ui.chat import Chat, Exchange, messages, read_history, turn
 
 STATIC = Path(__file__).parent / "static"
 CLIP_TYPES = [".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi"]
@@ -95,15 +95,16 @@ def _wire(page: gr.Blocks, parts: Parts, chat: Chat) -> None:
             answer = chat.ask(
                 _visitor(request), _caller(request).number, stream or "", text, history
             )
-            yield _asking(parts, history, text, "")
-            async for said in answer:
-                if isinstance(said, Exchange):
-                    history.append(said)
-                else:
-                    yield _asking(parts, history, text, said)
         except QuestionRefusedError as error:
             gr.Warning(str(error))
             yield {parts.question: text}
+            return
+        yield _asking(parts, history, text, "") | {parts.question: ""}
+        async for said in answer:
+            if isinstance(said, Exchange):
+                history.append(said)
+            else:
+                yield _asking(parts, history, text, said)
         yield _at_rest(parts, history)
 
     def stop(request: gr.Request) -> None:
@@ -134,10 +135,8 @@ def _wire(page: gr.Blocks, parts: Parts, chat: Chat) -> None:
 
 
 def _asking(parts: Parts, history: list[Exchange], text: str, said: str) -> Update:
-    now = [{"role": "user", "content": text}, {"role": "assistant", "content": said or "…"}]
     return {
-        parts.chat: messages(history) + now,
-        parts.question: "",
+        parts.chat: messages(history) + turn(text, said or "…"),
         parts.ask: gr.update(visible=False),
         parts.stop: gr.update(visible=True),
     }

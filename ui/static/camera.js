@@ -20,12 +20,12 @@ export class Camera {
 
   // Raises if it cannot be had: then nothing is asked of the server.
   async open() {
-    this.line.hidden = false;
     try {
       if (!navigator.mediaDevices) throw new Error("Cameras need HTTPS, or this very machine.");
       this.stop();
       this.stream = await navigator.mediaDevices.getUserMedia({ video: { width: WIDTH } });
     } catch (error) {
+      this.line.hidden = false;
       this.said.textContent = REFUSED[error.name] ?? error.message;
       throw new Error(this.said.textContent);
     }

@@ -1,0 +1,320 @@
+"""The page in a real browser, as its visitors use it."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sources.frame import VideoSource
+from sources.open import open_source
+from stream.steps import Steps
+from tests.browser import BrowserPage, serious_findings
+from tests.clips import write_numbered
+from tests.http_serving import EXAMPLE, ServedHttp, serving_http
+from tests.stream_helpers import scripted
+from tests.test_stream_app import TOKEN, locked
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+DRAWN = "window.ivl && window.ivl.live.drawn > {}"
+# What is said to the visitor in passing.
+TOAST = ".toast-body"
+
+
+def live_source() -> VideoSource:
+    return open_source("synthetic:320x180@25")
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[ServedHttp]:
+    """A live stream at 25 FPS, another, and a place for a visitor's."""
+    sources = [live_source(), live_source()]
+    with serving_http("cam", "door", page=True, sources=sources, fps=25.0, places=1) as served:
+        yield served
+
+
+@pytest.fixture
+def slow_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token takes so long that answers can be watched and stopped."""
+    decode = Steps.decode
+
+    def slowly(self: Steps, ids: Sequence[int], slots: Sequence[int]) -> Any:
+        time.sleep(0.03)
+        return decode(self, ids, slots)
+
+    monkeypatch.setattr(Steps, "decode", slowly)
+
+
+def visit(page: "Page", served: ServedHttp) -> None:
+    """Open the page and wait for its first pictures."""
+    page.goto(served.url.removesuffix("/v1"))
+    page.wait_for_function(DRAWN.format(2))
+
+
+def ask(page: "Page", question: str) -> None:
+    box = page.locator("#question textarea")
+    box.fill(question)
+    box.press("Enter")
+
+
+def wait_for_answers(page: "Page", count: int) -> None:
+    page.wait_for_function(f"document.querySelectorAll('.timeline .said').length >= {count}")
+
+
+def chat(page: "Page") -> str:
+    return page.locator("#chat").inner_text()
+
+
+def test_all_is_there_at_first_sight(served: ServedHttp, browser_page: BrowserPage) -> None:
+    """Without a click: the picture with its number and age, the question box, the numbers."""
+    with browser_page() as page:
+        visit(page, served)
+        said = page.locator(".live .frame").inner_text()
+        assert said.startswith("frame ") and said.endswith(" old")
+        for box in (page.locator("#question textarea"), page.locator(".live canvas")):
+            bounds = box.bounding_box()
+            assert bounds is not None and bounds["y"] + bounds["height"] <= 800
+        assert page.get_by_text(EXAMPLE).first.is_visible()
+        stages = page.locator("[data-of=stages]")
+        page.wait_for_function("e => e.innerText.includes('vision')", arg=stages.element_handle())
+        numbers = page.locator("#numbers").inner_text()
+        for words in (
+            "25 FPS",
+            "of 25",
+            "p50 / p95 / p99",
+            "decoder",
+            "MB, whatever has been seen",
+        ):
+            assert words in numbers
+        assert "UNTRAINED" in page.locator("#about").inner_text()
+        assert page.locator(".timeline .picture").count() >= 1
+        page.get_by_text(EXAMPLE).first.click()
+        assert page.locator("#question textarea").input_value() == EXAMPLE
+
+
+def test_an_answer_streams_and_is_pinned_and_saved(
+    served: ServedHttp, browser_page: BrowserPage, slow_answers: None
+) -> None:
+    with browser_page() as page:
+        visit(page, served)
+        page.evaluate(
+            """() => {
+              window.updates = [];
+              const chat = document.querySelector("#chat");
+              new MutationObserver(() => {
+                const text = chat.innerText;
+                if (text !== window.updates.at(-1)?.text)
+                  window.updates.push({ text, at: performance.now() });
+              }).observe(chat, { childList: true, subtree: true, characterData: true });
+            }"""
+        )
+        ask(page, "What is <b>that</b> _there_?")
+        wait_for_answers(page, 1)
+        assert "What is <b>that</b> _there_?" in chat(page)
+        assert "saw 0:00 to " in chat(page) and "first word after " in chat(page)
+        updates = page.evaluate("window.updates")
+        assert len({update["text"] for update in updates}) > 5
+        lasted_s = (updates[-1]["at"] - updates[0]["at"]) / 1e3
+        assert len(updates) <= 15 * lasted_s + 5
+        assert "What is <b>that</b> _there_?" in page.locator(".timeline .said").inner_text()
+
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save as JSON").click()
+        [kept] = json.loads(Path(download.value.path()).read_text())
+        assert kept["question"] == "What is <b>that</b> _there_?"
+        assert kept["status"] in ("completed", "incomplete") and kept["answer"]
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save as Markdown").click()
+        markdown = Path(download.value.path()).read_text()
+        assert r"## What is \<b\>that\</b\> \_there\_?" in markdown
+
+        page.reload()
+        page.wait_for_function(DRAWN.format(0))
+        assert "What is <b>that</b> _there_?" in chat(page)
+        page.get_by_role("button", name="Forget the dialogue").click()
+        page.get_by_text("Nobody has asked anything yet.").wait_for()
+
+
+def test_an_answer_is_stopped_and_one_is_asked_at_a_time(
+    served: ServedHttp, browser_page: BrowserPage, slow_answers: None
+) -> None:
+    with browser_page() as page:
+        visit(page, served)
+        ask(page, "Tell me everything")
+        stop = page.get_by_role("button", name="Stop the answer")
+        stop.wait_for()
+        ask(page, "And more")
+        page.get_by_text("One question at a time").first.wait_for()
+        assert page.locator("#question textarea").input_value() == "And more"
+        stop.click()
+        wait_for_answers(page, 1)
+        assert "cancelled" in chat(page)
+        page.get_by_role("button", name="Ask", exact=True).click()
+        wait_for_answers(page, 2)
+        assert "And more" in chat(page)
+
+
+def test_two_visitors_have_dialogues_of_their_own(
+    served: ServedHttp, browser_page: BrowserPage
+) -> None:
+    with browser_page() as one, browser_page(dark=True) as other:
+        for page in (one, other):
+            visit(page, served)
+        ask(one, "My name is Ada")
+        ask(other, "My name is Bob")
+        for page, mine, not_mine in ((one, "Ada", "Bob"), (other, "Bob", "Ada")):
+            wait_for_answers(page, 1)
+            assert mine in chat(page) and not_mine not in chat(page)
+            assert not_mine not in page.locator("#timeline").inner_text()
+
+
+def test_another_stream_is_chosen_by_its_name(
+    served: ServedHttp, browser_page: BrowserPage
+) -> None:
+    with browser_page() as page:
+        visit(page, served)
+        page.get_by_role("combobox", name="Stream").click()
+        page.get_by_role("option", name="door").click()
+        page.wait_for_function("window.ivl.live.name === 'door'")
+        page.wait_for_function("window.ivl.live.newest !== null")
+        ask(page, "What is at the door?")
+        wait_for_answers(page, 1)
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save as JSON").click()
+        assert json.loads(Path(download.value.path()).read_text())[0]["stream"] == "door"
+
+
+def test_a_clip_is_watched_for_its_visitor_alone(
+    served: ServedHttp, browser_page: BrowserPage, tmp_path: Path
+) -> None:
+    clip = write_numbered(tmp_path / "mine.mp4", 50)
+    nothing = tmp_path / "nothing.mp4"
+    nothing.write_text("#EXTM3U\n/etc/passwd")
+    with browser_page() as page, browser_page() as other:
+        visit(page, served)
+        visit(other, served)
+        page.get_by_text("Watch something of your own").click()
+        upload = page.locator("input[type=file]")
+        upload.set_input_files(nothing)
+        page.get_by_text("This is no video that is taken").first.wait_for()
+        upload.set_input_files(clip)
+        page.wait_for_function("window.ivl.live.name.startsWith('visitor-')")
+        page.get_by_text("ended: ").first.wait_for()
+        ask(page, "What was that?")
+        wait_for_answers(page, 1)
+        assert "(50 frames)" in chat(page)
+        other.get_by_text("Watch something of your own").click()
+        other.locator("input[type=file]").set_input_files(clip)
+        other.get_by_text("Someone else has the one place").first.wait_for()
+        assert other.get_by_label("Address").count() == 0
+
+
+def test_a_camera_that_is_refused_is_told_in_words(
+    served: ServedHttp, browser_page: BrowserPage
+) -> None:
+    with browser_page() as page:
+        visit(page, served)
+        before = set(served.visitors._open)
+        page.get_by_text("Watch something of your own").click()
+        page.get_by_role("button", name="Use my camera").click()
+        page.get_by_text("was not allowed to use the camera").first.wait_for()
+        assert set(served.visitors._open) <= before
+
+
+def test_nothing_keeps_people_out(served: ServedHttp, browser_page: BrowserPage) -> None:
+    """Neither colours, nor missing names, nor a narrow screen; and the keyboard is enough."""
+    for look in ({}, {"dark": True}, {"width": 390, "height": 844}):
+        with browser_page(**look) as page:  # type: ignore[arg-type]
+            visit(page, served)
+            page.get_by_text("Watch something of your own").click()
+            page.locator("#question textarea").focus()
+            page.keyboard.type("What do you see?")
+            page.keyboard.press("Tab")
+            page.keyboard.press("Enter")
+            wait_for_answers(page, 1)
+            assert serious_findings(page) == []
+            width = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert width <= 0
+
+
+def test_mjpeg_stands_in_for_a_websocket(served: ServedHttp, browser_page: BrowserPage) -> None:
+    with browser_page() as page:
+        page.route_web_socket("**/v1/live/**", lambda socket: socket.close())
+        page.goto(served.url.removesuffix("/v1"))
+        picture = page.locator(".live img")
+        picture.wait_for()
+        page.wait_for_function("e => e.naturalWidth === 320", arg=picture.element_handle())
+
+
+def test_the_timeline_is_bounded_and_keeps_what_was_said(
+    served: ServedHttp, browser_page: BrowserPage
+) -> None:
+    with browser_page() as page:
+        visit(page, served)
+        ask(page, "What do you see?")
+        wait_for_answers(page, 1)
+        page.evaluate(
+            """() => {
+              const { timeline, live } = window.ivl;
+              for (let s = 0; s < 500; s++) { timeline.next = 0; timeline.frame(live.canvas, s); }
+            }"""
+        )
+        assert page.locator(".timeline li").count() == 180
+        assert page.locator(".timeline .said").count() == 1
+
+
+def test_a_source_that_is_lost_is_told_of(browser_page: BrowserPage) -> None:
+    with serving_http(page=True, sources=[scripted(5)]) as served, browser_page() as page:
+        page.goto(served.url.removesuffix("/v1"))
+        page.get_by_text("ended: ").first.wait_for()
+        page.wait_for_function(r"/ s old$/.test(document.querySelector('.live .frame').innerText)")
+        assert "ended" in page.locator(".timeline").inner_text()
+
+
+def test_a_full_queue_is_told_of(browser_page: BrowserPage, slow_answers: None) -> None:
+    with (
+        serving_http(page=True, sources=[live_source()], fps=25.0, max_questions=1) as served,
+        browser_page() as page,
+    ):
+        visit(page, served)
+        served.registry.get("cam").ask("A long one")
+        ask(page, "Me, too")
+        page.get_by_text("questions are open").first.wait_for()
+        assert page.locator("#question textarea").input_value() == "Me, too"
+
+
+def test_a_page_comes_back_when_its_server_does(browser_page: BrowserPage) -> None:
+    with browser_page(allows=["ERR_CONNECTION", "WebSocket"]) as page:
+        with serving_http(page=True, sources=[live_source()], fps=25.0) as served:
+            visit(page, served)
+            port = int(served.url.removesuffix("/v1").rpartition(":")[2])
+        page.get_by_text("The server ").first.wait_for()
+        page.evaluate("window.before = true")
+        with serving_http(page=True, sources=[live_source()], fps=25.0, port=port) as served:
+            page.wait_for_function(f"!window.before && {DRAWN.format(0)}", timeout=20_000)
+            ask(page, "Are you there?")
+            wait_for_answers(page, 1)
+
+
+def test_a_visitor_logs_in_once_for_all_of_it(browser_page: BrowserPage) -> None:
+    with (
+        serving_http(page=True, sources=[live_source()], fps=25.0, doors=locked()) as served,
+        browser_page(expects=["403"]) as page,
+    ):
+        page.goto(served.url.removesuffix("/v1"))
+        token = page.get_by_label("The token")
+        token.fill("wrong-but-long-enough")
+        token.press("Enter")
+        page.get_by_text("This token is not known.").wait_for()
+        assert serious_findings(page) == []
+        page.get_by_label("The token").fill(TOKEN)
+        page.get_by_role("button", name="Come in").click()
+        page.wait_for_function(DRAWN.format(2))
+        ask(page, "What do you see?")
+        wait_for_answers(page, 1)
+        page.get_by_text("Watch something of your own").click()
+        page.get_by_role("button", name="Play a clip").wait_for()
