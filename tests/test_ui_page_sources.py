@@ -1,11 +1,6 @@
 """What visitors see of the real program, and what it sees of their camera."""
 
-import contextlib
-import json
 import re
-import subprocess
-import sys
-import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +13,7 @@ from PIL import Image
 from tests.browser import BrowserPage
 from tests.clips import number_of, numbered_picture
 from tests.http_serving import serving_http
-from tests.stream_helpers import PATIENCE_S
+from tests.page_program import program
 from tests.test_stream_app import PUSHER, TOKEN, fetch, locked
 from tests.test_ui_page import ask, chat, live_source, visit, wait_for_answers
 
@@ -102,29 +97,11 @@ def test_pages_may_fetch_nothing_from_elsewhere() -> None:
         assert not re.findall(rb"(?:src|href)=\"https?://", body)
 
 
-@contextlib.contextmanager
-def program(*arguments: str) -> Iterator[str]:
-    """The address of the page of the real program."""
-    command = [sys.executable, "run_stream.py", "--json", "--ui", "127.0.0.1:0", *arguments]
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as running:
-        assert running.stdout is not None
-        try:
-            says = (json.loads(line) for line in running.stdout)
-            yield next(line["url"] for line in says if line["type"] == "Serving")
-        finally:
-            # So that it never waits for someone to read.
-            threading.Thread(target=running.stdout.read, daemon=True).start()
-            running.terminate()
-            assert running.wait(PATIENCE_S) == 0
-
-
 def test_nano_remembers_what_has_left_the_picture(browser_page: BrowserPage) -> None:
     """The purple square is gone for seconds, many windows, when it is asked about."""
     clip = ["--source", "assets/demo.mp4", "--start", "7", "--duration", "9"]
-    with program(*clip, "--on-full", "drop_oldest") as url, browser_page() as page:
-        page.goto(url)
+    with program(*clip, "--on-full", "drop_oldest") as served, browser_page() as page:
+        page.goto(served.url)
         page.wait_for_function("window.ivl?.live.newest?.pts_s > 7")
         for number, (question, answer) in enumerate(
             [

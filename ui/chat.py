@@ -5,7 +5,7 @@ everything that comes from there.
 """
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -19,6 +19,8 @@ from stream.question import QuestionRefusedError, SamplingParams, check_question
 from stream.registry import UnknownStreamError
 
 MAX_EXCHANGES = 100
+# All that is shown is sent and drawn again for every update.
+MAX_SHOWN = 20
 # A browser has better things to do than to draw every token.
 UPDATES_S = 15.0
 
@@ -68,10 +70,10 @@ def clock(seconds: float) -> str:
     return f"{minutes:.0f}:{rest:04.1f}"
 
 
-def messages(history: Iterable[Exchange]) -> list[dict[str, str]]:
-    """As a chat shows them."""
+def messages(history: Sequence[Exchange]) -> list[dict[str, str]]:
+    """The last of them, as a chat shows them."""
     shown = []
-    for exchange in history:
+    for exchange in history[-MAX_SHOWN:]:
         said = "\n".join(part for part in (exchange.answer, f"— {exchange.note}") if part)
         shown += turn(exchange.question, said)
     return shown

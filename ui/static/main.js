@@ -15,7 +15,7 @@ export function begin(name, history) {
   const live = new LivePicture(document.querySelector(".live"), timeline);
   const camera = new Camera(document.querySelector(".camera-line"));
   const source = document.querySelector(".live .source");
-  let known = history.length;
+  let newest = history.at(-1)?.asked_at;
   let state = null;
 
   const told = new Told({
@@ -35,15 +35,20 @@ export function begin(name, history) {
   window.ivl = {
     live,
     timeline,
+    answers: 0,
     watch(stream) {
       state = null;
       numbers.clear();
       live.watch(stream);
       told.about(stream);
     },
+    // Also called for what was refused; then there is no new one.
     answered(all) {
-      for (const exchange of all.slice(known)) timeline.pin(exchange);
-      known = all.length;
+      const exchange = all.at(-1);
+      if (!exchange || exchange.asked_at === newest) return;
+      newest = exchange.asked_at;
+      timeline.pin(exchange);
+      this.answers += 1;
     },
     save(all, kind) {
       download(kind === "json" ? asJson(all) : asMarkdown(all), kind);

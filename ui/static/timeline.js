@@ -3,7 +3,7 @@
 import { clock } from "./words.js";
 
 const EVERY_MS = 1000;
-const MOST = 180;
+const MOST = { picture: 120, said: 60, event: 60 };
 const WIDTH = 96;
 
 export class Timeline {
@@ -51,10 +51,8 @@ export class Timeline {
     when.textContent = time;
     item.append(content, when);
     list.append(item);
-    while (list.children.length > MOST) {
-      // Pictures go first: what was said is worth more.
-      (list.querySelector(".picture") ?? list.firstChild).remove();
-    }
+    const same = list.getElementsByClassName(kind);
+    if (same.length > MOST[kind]) same[0].remove();
     if (atEnd) list.scrollLeft = list.scrollWidth;
   }
 }
