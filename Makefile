@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check style types imports format
+.PHONY: demo page test check style types imports format
 
 # The clip plays as a camera would send it; without a prompt the demo ends by itself.
 demo: $(READY)
@@ -14,6 +14,10 @@ demo: $(READY)
 	  --ask "28.2s: What does the word say?" --ask "33s: Have you seen a fish?" \
 	  --ask "37.5s: Where was the handbag?" \
 	  --ask "43.5s: Which number do you see?" </dev/null
+
+# The same clip in the browser, over and over, until Ctrl-C.
+page: $(READY)
+	$(BIN)/python run_stream.py --source assets/demo.mp4 --loop --on-full drop_oldest --ui
 
 test: $(READY)
 	$(BIN)/python -m pytest

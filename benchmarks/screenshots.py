@@ -1,0 +1,110 @@
+"""Pictures of the page for the documentation, of the program as it runs here.
+
+python -m benchmarks.screenshots docs/images
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import which
+
+from playwright.sync_api import Page, sync_playwright
+
+from tests.browser import FLAGS, PROGRAMS
+from tests.page_program import program
+from tests.rig.http_servers import MjpegServer
+
+DEMO = ["--source", "assets/demo.mp4", "--loop", "--on-full", "drop_oldest"]
+# By its second round a browser that has just been started takes no time from the stream any more.
+ROUND_S = 45.0
+QUALITY = 82
+
+
+@contextmanager
+def visiting(url: str, width: int, height: int, *, dark: bool = False) -> Iterator[Page]:
+    """The page with its pictures coming, in a browser of its own."""
+    with sync_playwright() as playwright:
+        chromium = next(filter(None, map(which, PROGRAMS)), None)
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        page = browser.new_page(
+            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+        )
+        page.goto(url)
+        page.wait_for_function("window.ivl && window.ivl.live.drawn > 10")
+        yield page
+        browser.close()
+
+
+def ask(page: Page, question: str) -> None:
+    before = page.evaluate("window.ivl.answers")
+    page.locator("#question textarea").fill(question)
+    page.locator("#question textarea").press("Enter")
+    page.wait_for_function("before => window.ivl.answers > before", arg=before)
+
+
+def wait_until(page: Page, pts_s: float) -> None:
+    page.wait_for_function("s => window.ivl.live.newest?.pts_s > s", arg=pts_s, timeout=90_000)
+
+
+def take(page: Page, file: Path) -> None:
+    page.screenshot(path=file, type="jpeg", quality=QUALITY)
+    print(file, file.stat().st_size >> 10, "KiB")
+
+
+def watched(folder: Path) -> None:
+    """The demo, asked about what is there and what has gone, and the same in the dark."""
+    with program(*DEMO) as served, visiting(served.url, 1280, 960) as page:
+        wait_until(page, ROUND_S + 5.0)
+        ask(page, "What do you see?")
+        wait_until(page, ROUND_S + 12.0)
+        ask(page, "Has the purple square gone?")
+        ask(page, "Was there a fish?")
+        take(page, folder / "page.jpg")
+    with program(*DEMO) as served, visiting(served.url, 1280, 960, dark=True) as page:
+        wait_until(page, ROUND_S + 8.0)
+        ask(page, "Is anything moving?")
+        take(page, folder / "page-dark.jpg")
+
+
+def answering(folder: Path) -> None:
+    """In the midst of an answer, by untrained weights whose answers are long; on a phone."""
+    tiny = program(*DEMO, "--model", "random:tiny")
+    with tiny as served, visiting(served.url, 1280, 960) as page:
+        wait_until(page, 4.0)
+        page.locator("#question textarea").fill("What do you see?")
+        page.locator("#question textarea").press("Enter")
+        page.get_by_role("button", name="Stop the answer").wait_for()
+        page.wait_for_timeout(150)
+        take(page, folder / "page-answering.jpg")
+    with program(*DEMO) as served, visiting(served.url, 390, 844) as page:
+        wait_until(page, 6.0)
+        ask(page, "What do you see?")
+        page.evaluate("scrollTo(0, 0)")
+        take(page, folder / "page-phone.jpg")
+
+
+def lost(folder: Path) -> None:
+    """A camera whose pictures no longer come."""
+    with (
+        MjpegServer(size=(640, 360)) as camera,
+        program("--source", camera.url) as served,
+        visiting(served.url, 1280, 960) as page,
+    ):
+        wait_until(page, 6.0)
+        camera.status(503)
+        camera.drop()
+        page.get_by_text("reconnecting: ").first.wait_for(timeout=60_000)
+        page.wait_for_timeout(2000)
+        take(page, folder / "page-lost.jpg")
+
+
+def main() -> int:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images")
+    for pictures in (watched, answering, lost):
+        pictures(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
