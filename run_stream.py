@@ -23,6 +23,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import torch
 
@@ -53,7 +54,7 @@ from stream.version import VERSION
 from stream.visitors import Visitors
 from ui.addressed import AddressedQuestion, parse_addressed
 from ui.arguments import parse_args
-from ui.introduction import examples, introduction
+from ui.introduction import caution, examples, introduction
 from ui.json_log import json_log, log_event
 from ui.stream_specs import ONLY_STREAM, StreamSpec, stream_specs
 from ui.terminal import Terminal
@@ -208,7 +209,7 @@ def _server(
             from ui.mounted import Texts, mount_page  # which takes seconds to import
 
             visitors = Visitors(streams, talk.live, pushed, args.visitors, _policy(args))
-            texts = Texts(introduction(model), examples(model))
+            texts = Texts(introduction(model), examples(model), partial(caution, model))
             mount_page(app, streams, asking, visitors, texts)
         address, path = Address(host, port, origins, tls), "/" if args.ui else "/v1"
         servers.append(HttpServer(app, asking, talk, doors, address, path))

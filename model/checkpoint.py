@@ -6,6 +6,7 @@ Only safetensors and JSON are read; no code of a checkpoint is ever run.
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class LoadedModel:
         trained: False for weights from a seed, whose every answer must be called untrained.
         frame_tokens: image tokens a frame may have unless the user says otherwise.
         grid: rows and columns of image tokens, if the model knows frames of one size only.
+        words: in small letters, if it has been trained with questions of these words only.
     """
 
     vlm: InfiniteVL
@@ -49,6 +51,14 @@ class LoadedModel:
     trained: bool
     frame_tokens: int
     grid: tuple[int, int] | None = None
+    words: frozenset[str] | None = None
+
+    def strange_words(self, question: str) -> list[str]:
+        """Those that it has never been asked with, as they were written."""
+        if self.words is None:
+            return []
+        asked = re.findall(r"[^\W\d_]+", question)
+        return [one for one in asked if not {one.lower(), one.lower()[:-1]} & self.words]
 
 
 def best_dtype(device: torch.device | str) -> torch.dtype:
@@ -90,7 +100,7 @@ def load_model(
         )
     grid = _frame_grid(folder, vlm.config.vision.cell_size)
     tokens = grid[0] * grid[1] if grid else PUBLISHED_FRAME_TOKENS
-    return LoadedModel(vlm, tokenizer, name, trained=True, frame_tokens=tokens, grid=grid)
+    return LoadedModel(vlm, tokenizer, name, True, tokens, grid, _words(folder))
 
 
 def _frame_grid(folder: Path, cell: int) -> tuple[int, int] | None:
@@ -109,6 +119,12 @@ def _frame_grid(folder: Path, cell: int) -> tuple[int, int] | None:
         if not isinstance(side, int) or side <= 0 or side % cell:
             raise CheckpointError(f"{file}: a frame's side must be a multiple of {cell}: {side!r}")
     return height // cell, width // cell
+
+
+def _words(folder: Path) -> frozenset[str] | None:
+    """Of a small checkpoint's `words.txt`, one a line; None for a model that knows language."""
+    file = folder / "words.txt"
+    return frozenset(file.read_text("utf-8").split()) if file.exists() else None
 
 
 def _folder(name: str) -> Path:

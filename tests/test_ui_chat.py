@@ -177,6 +177,8 @@ def test_a_chat_says_what_an_answer_is_about() -> None:
     assert answer == {"role": "assistant", "content": f"a cat\n{note}"}
     cut = ASKED.model_copy(update={"status": AnswerStatus.FAILED, "reason": "the engine closed"})
     assert messages([cut])[1]["content"].endswith("failed: the engine closed")
+    odd = ASKED.model_copy(update={"caution": "it has never met “law”"})
+    assert messages([odd])[1]["content"].endswith("12 ms\n(it has never met “law”)")
 
 
 def test_times_are_minutes_and_tenths() -> None:

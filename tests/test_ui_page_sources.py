@@ -116,3 +116,6 @@ def test_nano_remembers_what_has_left_the_picture(browser_page: BrowserPage) -> 
             said = page.locator(".timeline .said").nth(number - 1).inner_text()
             assert said.split(question)[1].strip().startswith(answer)
             assert question in chat(page)
+        ask(page, "How is the weather?")
+        wait_for_answers(page, 4)
+        assert "nano has never met “weather”" in chat(page)

@@ -2,11 +2,11 @@
 
 import random
 
-_OPENINGS = (
+OPENINGS = (
     "Hello, ", "Hi, ", "Hey, ", "OK, ", "So, ", "Now, ", "Please, ", "Quick question: ",
     "And now: ", "Another question: ", "Tell me: ", "Please tell me: ", "I wonder: ",
 )  # fmt: skip
-_ENDINGS = (", please?", " please", "??", " ?", "!", "...")
+ENDINGS = (", please?", " please", "??", " ?", "!", "...")
 
 
 def with_manners(question: str, rng: random.Random) -> str:
@@ -19,8 +19,8 @@ def with_manners(question: str, rng: random.Random) -> str:
     if chance < 0.82:
         return question.rstrip("?.")
     if chance < 0.94:
-        return rng.choice(_OPENINGS) + _lowered(question)
-    return question.rstrip("?.") + rng.choice(_ENDINGS)
+        return rng.choice(OPENINGS) + _lowered(question)
+    return question.rstrip("?.") + rng.choice(ENDINGS)
 
 
 def _lowered(question: str) -> str:

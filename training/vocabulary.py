@@ -1,12 +1,17 @@
-"""The tokenizer of the small checkpoint, made from what the world says."""
+"""The tokenizer of the small checkpoint, made from what the world says, and the words it knows.
+
+python -m training.vocabulary > assets/nano/words.txt
+"""
 
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.manners import with_manners
+from training.manners import ENDINGS, OPENINGS, with_manners
 from training.nano import train_tokenizer
 from training.questions import FAMILIES, ask, fill
+from training.questions_draft import NUMBER_NAMES
 from training.questions_wordings import WORDINGS, expand
 from training.world import World, WorldStyle
 from training.world_catalogue import WORDS, load_catalogue, with_article
@@ -22,6 +27,16 @@ FIELDS = {"a": "a cat", "the": "the cat", "other": "the dog", "n": "ten"}
 def write_tokenizer(path: Path, seed: int = 0) -> None:
     """Train it on questions and answers of a few worlds and on every name there is."""
     train_tokenizer(texts(seed)).save(str(path))
+
+
+def known_words() -> list[str]:
+    """Every word that a question has been trained with, in small letters."""
+    catalogue = load_catalogue("train")
+    kinds = [kind for styles in catalogue.objects for kind in styles] + list(catalogue.shapes)
+    said = [f"{kind.colour or ''} {kind.name}" for kind in kinds]
+    said += [*WORDS, *OPENINGS, *ENDINGS, *NUMBER_NAMES]
+    said += [pattern for patterns, _ in WORDINGS.values() for pattern in patterns]
+    return sorted(set(re.findall(r"[a-z]+", re.sub(r"{\w+}", " ", " ".join(said)).lower())))
 
 
 def texts(seed: int) -> Iterator[str]:
@@ -48,3 +63,7 @@ def texts(seed: int) -> Iterator[str]:
             if qa is not None:
                 yield f"user\n{qa.question}"
                 yield qa.answer
+
+
+if __name__ == "__main__":
+    print("\n".join(known_words()))

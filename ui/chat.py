@@ -38,11 +38,12 @@ class Exchange(BaseModel):
     num_frames: int = 0
     first_token_ms: float | None = None
     total_ms: float = 0.0
+    caution: str = ""
     asked_at: float = 0.0
 
     @property
     def note(self) -> str:
-        """What the answer is about, and how long it took, in one line."""
+        """What the answer is about, how long it took, and what it may be worth."""
         parts = []
         if self.until_s is not None:
             parts.append(f"saw 0:00 to {clock(self.until_s)} ({self.num_frames} frames)")
@@ -50,7 +51,8 @@ class Exchange(BaseModel):
             parts.append(f"first word after {self.first_token_ms:.0f} ms")
         if self.status is not AnswerStatus.COMPLETED:
             parts.append(f"{self.status}: {self.reason}" if self.reason else str(self.status))
-        return ", ".join(parts)
+        note = f"— {', '.join(parts)}" if parts else ""
+        return f"{note}\n({self.caution})".strip() if self.caution else note
 
 
 EXCHANGES: TypeAdapter[list[Exchange]] = TypeAdapter(list[Exchange])
@@ -74,7 +76,7 @@ def messages(history: Sequence[Exchange]) -> list[dict[str, str]]:
     """The last of them, as a chat shows them."""
     shown = []
     for exchange in history[-MAX_SHOWN:]:
-        said = "\n".join(part for part in (exchange.answer, f"— {exchange.note}") if part)
+        said = "\n".join(part for part in (exchange.answer, exchange.note) if part)
         shown += turn(exchange.question, said)
     return shown
 
@@ -92,9 +94,14 @@ def turn(question: str, answer: str) -> list[dict[str, str]]:
 
 @dataclass(slots=True)
 class Chat:
-    """Asks for visitors, one question at a time for each."""
+    """Asks for visitors, one question at a time for each.
+
+    Attributes:
+        caution: what is to be said of an answer to a question, if anything.
+    """
 
     asking: Asking
+    caution: Callable[[str], str] = lambda question: ""
     now: Callable[[], float] = time.monotonic
     _open: dict[str, OpenAnswer] = field(default_factory=dict)
 
@@ -116,7 +123,8 @@ class Chat:
         try:
             async for said in paced(answer.texts(), 1 / UPDATES_S, self.now):
                 yield said
-            yield exchange_of(await answer.end())
+            done = await answer.end()
+            yield exchange_of(done, self.caution(done.question))
         finally:
             del self._open[visitor]
             answer.cancel()
@@ -154,7 +162,7 @@ async def paced(
             due_s = now() + period_s
 
 
-def exchange_of(done: AnswerDone) -> Exchange:
+def exchange_of(done: AnswerDone, caution: str) -> Exchange:
     first_s = done.time_to_first_token_s
     return Exchange(
         stream=done.stream,
@@ -167,6 +175,7 @@ def exchange_of(done: AnswerDone) -> Exchange:
         num_frames=done.num_frames,
         first_token_ms=None if first_s is None else 1e3 * first_s,
         total_ms=1e3 * done.total_s,
+        caution=caution,
         asked_at=time.time(),
     )
 

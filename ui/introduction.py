@@ -35,6 +35,15 @@ def introduction(model: LoadedModel) -> str:
     )
 
 
+def caution(model: LoadedModel, question: str) -> str:
+    """That a question has words which the model cannot know, if it has."""
+    strange = list(dict.fromkeys(model.strange_words(question)))
+    if not strange:
+        return ""
+    named = ", ".join(f"“{word}”" for word in strange[:3])
+    return f"{model.name} has never met {named}: what it says to that means nothing"
+
+
 def examples(model: LoadedModel) -> tuple[str, ...]:
     """Questions that fit what it has been trained for."""
     return _NANO_EXAMPLES if model.name == NANO else _EXAMPLES

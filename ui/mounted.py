@@ -100,7 +100,7 @@ def mount_page(
 
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_middleware(SafePages)
-    page = make_page(registry, Chat(asking), visitors, texts)
+    page = make_page(registry, Chat(asking, texts.caution), visitors, texts)
     page.queue(default_concurrency_limit=8, max_size=64, api_open=False)
     page._queue.sleep_when_free = QUEUE_LOOKS_S
     return gr.mount_gradio_app(

@@ -26,10 +26,11 @@ Update = dict[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What the page says of the model: in one line, and what may be asked."""
+    """What the page says of the model, what may be asked, and what of an answer to a question."""
 
     introduction: str
     examples: tuple[str, ...]
+    caution: Callable[[str], str] = lambda question: ""
 
 
 @dataclass(frozen=True, slots=True)
