@@ -10,6 +10,7 @@ import pytest
 
 from sources.frame import VideoSource
 from sources.open import open_source
+from sources.policy import ClientPolicy
 from stream.steps import Steps
 from tests.browser import BrowserPage, serious_findings
 from tests.clips import write_numbered
@@ -285,6 +286,26 @@ def test_a_full_queue_is_told_of(browser_page: BrowserPage, slow_answers: None) 
         ask(page, "Me, too")
         page.get_by_text("questions are open").first.wait_for()
         assert page.locator("#question textarea").input_value() == "Me, too"
+
+
+def test_an_address_is_taken_where_the_operator_allows_its_host(
+    browser_page: BrowserPage,
+) -> None:
+    policy = ClientPolicy(("rtsp",), ("camera.example",))
+    with (
+        serving_http(page=True, sources=[live_source()], places=1, policy=policy) as served,
+        browser_page() as page,
+    ):
+        visit(page, served)
+        page.get_by_text("Watch something of your own").click()
+        box = page.get_by_label("Address")
+        box.fill("rtsp://user:secret@other.example/live")
+        box.press("Enter")
+        page.get_by_text("this host may not be asked for").first.wait_for()
+        assert "secret" not in page.locator("body").inner_text()
+        box.fill("rtsp://camera.example/live")
+        box.press("Enter")
+        page.wait_for_function("window.ivl.live.name.startsWith('visitor-')")
 
 
 def test_a_page_comes_back_when_its_server_does(browser_page: BrowserPage) -> None:
