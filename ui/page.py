@@ -48,54 +48,72 @@ class Parts:
 
 def make_page(registry: StreamRegistry, chat: Chat, visitors: Visitors, texts: Texts) -> gr.Blocks:
     """The page, for a server to mount."""
-    names = registry.names
     with gr.Blocks(title="InfiniteVL Stream", analytics_enabled=False, fill_width=True) as page:
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=320):
-                stream = gr.Dropdown(names, value=next(iter(names), None), label="Stream")
-                gr.HTML((STATIC / "live.html").read_text("utf-8"), elem_id="live")
-                question = gr.Textbox(
-                    label="Ask about what is happening, or what has happened",
-                    placeholder="What do you see?",
-                    max_length=MAX_QUESTION_CHARS,
-                    max_lines=4,
-                    autofocus=True,
-                    elem_id="question",
-                )
-                with gr.Row():
-                    ask = gr.Button("Ask", variant="primary", elem_id="ask")
-                    stop = gr.Button("Stop the answer", variant="stop", visible=False)
-                gr.Examples([[text] for text in texts.examples], question, label="For example")
-                gr.Markdown(texts.introduction, elem_id="about")
+                stream, question, ask, stop = _look_and_ask(registry.names, texts)
             with gr.Column(scale=2, min_width=320):
-                shown = gr.Chatbot(
-                    label="Questions and answers",
-                    height=380,
-                    render_markdown=False,
-                    feedback_options=None,
-                    buttons=["copy"],
-                    elem_id="chat",
-                    placeholder="Nobody has asked anything yet.",
-                )
-                gr.HTML((STATIC / "numbers.html").read_text("utf-8"), elem_id="numbers")
+                shown = _answers_and_numbers()
         history = gr.BrowserState([], storage_key="ivl-history", secret="ivl")
-        grant = gr.JSON(visible=False)
-        parts = Parts(stream, shown, question, ask, stop, history, grant)
-        _timeline(history, shown)
+        parts = Parts(stream, shown, question, ask, stop, history, gr.JSON(visible=False))
+        _timeline(parts)
         _own_sources(parts, visitors)
-        _wire(page, parts, chat)
+        _dialogue(page, parts, chat)
+        page.load(lambda kept: messages(read_history(kept)), [history], [shown]).then(
+            None,
+            [stream, history],
+            None,
+            js="(name, history) => import('/static/main.js').then(ivl => ivl.begin(name, history))",
+        )
+        stream.change(None, [stream], None, js="name => window.ivl?.watch(name)")
     return page
 
 
-def _wire(page: gr.Blocks, parts: Parts, chat: Chat) -> None:
+def _look_and_ask(
+    names: list[str], texts: Texts
+) -> tuple[gr.Dropdown, gr.Textbox, gr.Button, gr.Button]:
+    """The picture and what is under it: which stream, the question, to ask and to stop."""
+    stream = gr.Dropdown(names, value=next(iter(names), None), label="Stream")
+    gr.HTML((STATIC / "live.html").read_text("utf-8"), elem_id="live")
+    question = gr.Textbox(
+        label="Ask about what is happening, or what has happened",
+        placeholder="What do you see?",
+        max_length=MAX_QUESTION_CHARS,
+        max_lines=4,
+        autofocus=True,
+        elem_id="question",
+    )
+    with gr.Row():
+        ask = gr.Button("Ask", variant="primary", elem_id="ask")
+        stop = gr.Button("Stop the answer", variant="stop", visible=False)
+    gr.Examples([[text] for text in texts.examples], question, label="For example")
+    gr.Markdown(texts.introduction, elem_id="about")
+    return stream, question, ask, stop
+
+
+def _answers_and_numbers() -> gr.Chatbot:
+    shown = gr.Chatbot(
+        label="Questions and answers",
+        height=380,
+        render_markdown=False,
+        feedback_options=None,
+        buttons=["copy"],
+        elem_id="chat",
+        placeholder="Nobody has asked anything yet.",
+    )
+    gr.HTML((STATIC / "numbers.html").read_text("utf-8"), elem_id="numbers")
+    return shown
+
+
+def _dialogue(page: gr.Blocks, parts: Parts, chat: Chat) -> None:
+    """Have questions asked and stopped."""
+
     async def ask(
         text: str, stream: str | None, kept: Any, request: gr.Request
     ) -> AsyncGenerator[Update]:
-        history = read_history(kept)
+        history, visitor = read_history(kept), _visitor(request)
         try:
-            answer = chat.ask(
-                _visitor(request), _caller(request).number, stream or "", text, history
-            )
+            answer = chat.ask(visitor, _caller(request).number, stream or "", text, history)
         except QuestionRefusedError as error:
             gr.Warning(str(error))
             yield {parts.question: text}
@@ -111,27 +129,16 @@ def _wire(page: gr.Blocks, parts: Parts, chat: Chat) -> None:
     def stop(request: gr.Request) -> None:
         chat.stop(_visitor(request))
 
-    def restore(kept: Any) -> list[dict[str, str]]:
-        return messages(read_history(kept))
-
-    outputs = [parts.chat, parts.question, parts.ask, parts.stop, parts.history]
     gr.on(
         [parts.question.submit, parts.ask.click],
         ask,
         [parts.question, parts.stream, parts.history],
-        outputs,
+        [parts.chat, parts.question, parts.ask, parts.stop, parts.history],
         show_progress="hidden",
         trigger_mode="multiple",
         concurrency_limit=None,
     ).then(None, [parts.history], None, js="history => window.ivl?.answered(history)")
     parts.stop.click(stop, None, None, queue=False)
-    parts.stream.change(None, [parts.stream], None, js="name => window.ivl?.watch(name)")
-    page.load(restore, [parts.history], [parts.chat]).then(
-        None,
-        [parts.stream, parts.history],
-        None,
-        js="(name, history) => import('/static/main.js').then(ivl => ivl.begin(name, history))",
-    )
     page.unload(stop)
 
 
@@ -152,7 +159,8 @@ def _at_rest(parts: Parts, history: list[Exchange]) -> Update:
     }
 
 
-def _timeline(history: gr.BrowserState, shown: gr.Chatbot) -> None:
+def _timeline(parts: Parts) -> None:
+    history, shown = parts.history, parts.chat
     with gr.Accordion("What happened while you watched", open=True):
         gr.HTML((STATIC / "timeline.html").read_text("utf-8"), elem_id="timeline")
         with gr.Row():
