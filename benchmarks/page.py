@@ -15,29 +15,27 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from shutil import which
 from typing import Any, TextIO
 
 import psutil
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
+from benchmarks.browsing import ask, browsing, visit
 from benchmarks.report import show
 from benchmarks.soak import growth
 from model.checkpoint import DEFAULT_MODEL
-from tests.browser import FLAGS, PROGRAMS
 from tests.clips import numbered_picture, write_numbered
-from tests.page_program import Program, program
+from tests.page_program import program
 
 SIZE = 640, 360
 NUMBERS = 250
 QUESTION = "What do you see?"
+LOOKS: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
 LOOK = """() => {
   const { canvas } = window.ivl.live;
   const context = canvas.getContext("2d");
@@ -56,24 +54,6 @@ LOOK = """() => {
   look();
 }"""
 SAMPLED = ("heap_mb", "nodes", "rss_mb", "fds", "threads")
-
-
-@contextmanager
-def browsing(*flags: str) -> Iterator[Page]:
-    """An empty page of a browser that lets pages have the camera."""
-    with sync_playwright() as playwright:
-        chromium = next(filter(None, map(which, PROGRAMS)), None)
-        browser = playwright.chromium.launch(executable_path=chromium, args=[*FLAGS, *flags])
-        yield browser.new_page(permissions=["camera"], viewport={"width": 1280, "height": 900})
-        browser.close()
-
-
-def ask(page: Page, question: str) -> None:
-    """Ask and wait for the end of the answer."""
-    before = page.evaluate("window.ivl.answers")
-    page.locator("#question textarea").fill(question)
-    page.locator("#question textarea").press("Enter")
-    page.wait_for_function("before => window.ivl.answers > before", arg=before)
 
 
 def seen(page: Page, seconds: float, *, asking: bool) -> dict[str, float]:
@@ -129,9 +109,9 @@ def rates(args: argparse.Namespace) -> int:
         source = ["--source", str(clip), "--loop", "--on-full", "drop_oldest"]
         with (
             program(*source, "--model", args.model) as served,
-            browsing(f"--use-file-for-fake-video-capture={film}") as page,
+            browsing(f"--use-file-for-fake-video-capture={film}", **LOOKS) as page,
         ):
-            open_page(page, served)
+            visit(page, served.url)
             page.evaluate(LOOK)
             idle = seen(page, args.seconds, asking=False)
             busy = seen(page, args.seconds, asking=True)
@@ -151,20 +131,15 @@ def rates(args: argparse.Namespace) -> int:
     return 0
 
 
-def open_page(page: Page, served: Program) -> None:
-    page.goto(served.url)
-    page.wait_for_function("window.ivl && window.ivl.live.drawn > 10")
-
-
 def hours(args: argparse.Namespace) -> int:
     source = ["--source", "assets/demo.mp4", "--loop", "--on-full", "drop_oldest"]
     samples: list[dict[str, float]] = []
     with (
         program(*source, "--model", args.model) as served,
-        browsing() as page,
+        browsing(**LOOKS) as page,
         args.samples.open("w") as out,
     ):
-        open_page(page, served)
+        visit(page, served.url)
         began_s, minute = time.monotonic(), 0
         while (now_s := time.monotonic() - began_s) < args.hours * 3600:
             if now_s >= 60 * minute:

@@ -7,12 +7,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import which
 
-import psutil
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from tests.browser import FLAGS, PROGRAMS
+from benchmarks.browsing import ask, browsing, visit
 from tests.page_program import program
 from tests.rig.http_servers import MjpegServer
 
@@ -24,28 +22,12 @@ QUALITY = 82
 
 @contextmanager
 def visiting(url: str, width: int, height: int, *, dark: bool = False) -> Iterator[Page]:
-    """The page with its pictures coming, in a browser of its own."""
-    with sync_playwright() as playwright:
-        chromium = next(filter(None, map(which, PROGRAMS)), None)
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
-        # A visitor's browser is on another machine: here it takes what the program leaves.
-        for process in psutil.Process().children(recursive=True):
-            if "chrom" in process.name():
-                process.nice(10)
-        page = browser.new_page(
-            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
-        )
-        page.goto(url)
-        page.wait_for_function("window.ivl && window.ivl.live.drawn > 10")
+    """The page with its pictures coming; its browser takes no time from the program."""
+    size = {"width": width, "height": height}
+    scheme = "dark" if dark else "light"
+    with browsing(beside=False, viewport=size, color_scheme=scheme) as page:
+        visit(page, url)
         yield page
-        browser.close()
-
-
-def ask(page: Page, question: str) -> None:
-    before = page.evaluate("window.ivl.answers")
-    page.locator("#question textarea").fill(question)
-    page.locator("#question textarea").press("Enter")
-    page.wait_for_function("before => window.ivl.answers > before", arg=before)
 
 
 def wait_until(page: Page, pts_s: float) -> None:
