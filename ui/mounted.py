@@ -15,7 +15,7 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
+from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -97,6 +97,10 @@ def mount_page(
     @app.get("/")
     async def to_page() -> RedirectResponse:
         return RedirectResponse(f"{PAGE_PATH}/")
+
+    @app.get("/favicon.ico")
+    async def icon() -> FileResponse:
+        return FileResponse(STATIC / "favicon.svg", media_type="image/svg+xml")
 
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_middleware(SafePages)
