@@ -36,15 +36,22 @@ def check_capacity(frames_s: dict[int, float], streams: int, fps: float) -> None
 def rate_left(frames_s: dict[int, float], reports: Sequence[MonitorReport], fps: float) -> float:
     """How many frames a second one more stream may have beside those of `reports`, at most `fps`.
 
-    Where steps have not been measured, it is told by how long frames take just now.
+    A stream that sends nothing just now may begin to at any moment. Where steps have not been
+    measured, it is told by how long frames take just now.
+
+    Args:
+        reports: of the streams that have not ended.
     """
-    busy = [report for report in reports if report.recent_fps]
     if frames_s:
-        return fps if len(busy) < capacity(frames_s, fps) else 0.0
-    if not busy:
-        return fps
-    step_s = [
-        sum(report.stage_s.get(stage, (0.0, 0.0))[0] for stage in STEP_STAGES) for report in busy
+        return fps if len(reports) < capacity(frames_s, fps) else 0.0
+    steps_s = [
+        sum(report.stage_s.get(stage, (0.0, 0.0))[0] for stage in STEP_STAGES) for report in reports
     ]
-    taken = sum(report.recent_fps * s for report, s in zip(busy, step_s, strict=True))
-    return max(0.0, min(fps, (SHARE - taken) / max(step_s)))
+    longest_s = max(steps_s, default=0.0)
+    if not longest_s:
+        return fps
+    taken = sum(
+        max(report.recent_fps, report.target_fps or 0.0) * (step_s or longest_s)
+        for report, step_s in zip(reports, steps_s, strict=True)
+    )
+    return max(0.0, min(fps, (SHARE - taken) / longest_s))

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import psutil
+
 from sources.status import SourceCondition
 from stream.events import AnswerDelta, AnswerDone, Event, SourceState
 from stream.monitor import MonitorReport
@@ -58,7 +60,9 @@ class RegistryStreams:
 
     def __init__(self, registry: StreamRegistry) -> None:
         self._registry = registry
+        self._process = psutil.Process()
         self._reports: dict[str, MonitorReport] = {}
+        self._memory_bytes = 0
 
     def names(self) -> Sequence[str]:
         return self._registry.names
@@ -89,6 +93,13 @@ class RegistryStreams:
     def state_bytes(self) -> int:
         return self._registry.state_bytes
 
+    @property
+    def memory_bytes(self) -> int:
+        """What the program holds, at this tick."""
+        if not self._memory_bytes:
+            self._memory_bytes = self._process.memory_info().rss
+        return self._memory_bytes
+
     def report(self, name: str) -> MonitorReport:
         """The count of this tick, the same for all who ask: to count takes the stream's lock."""
         if name not in self._reports:
@@ -98,6 +109,7 @@ class RegistryStreams:
     def tick(self) -> None:
         """Count anew from now on."""
         self._reports.clear()
+        self._memory_bytes = 0
 
 
 class Hub:
@@ -116,6 +128,7 @@ class Hub:
         self._connections: dict[Connection, None] = {}
         self._lost: dict[str, _Lost] = {}
         self._ending: tuple[float, str] | None = None
+        self._server = secrets.token_hex(8)
 
     @property
     def draining(self) -> bool:
@@ -156,6 +169,7 @@ class Hub:
         connection.outbox.push(
             SessionCreated(
                 session=session.name,
+                server=self._server,
                 server_version=self._about.version,
                 model=self._about.model,
                 trained=self._about.trained,

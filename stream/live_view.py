@@ -8,6 +8,7 @@ slow line sees fewer pictures and never old ones.
 
 import asyncio
 import contextlib
+import logging
 import struct
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -27,7 +28,8 @@ LIVE_PATH = "/v1/live/"
 MJPEG_PATH = "/v1/streams/{name}/live.mjpg"
 MJPEG_BOUNDARY = "ivl-picture"
 CREDIT = 2
-MAX_WIDTH = 640
+MAX_SIDE = 640
+MAX_LOOKERS = 128
 _JPEG_QUALITY = 80
 _MESSAGES_S, _MESSAGE_BURST = 60.0, 60
 _LOOK_AGAIN_S = 1.0
@@ -36,7 +38,7 @@ _HEADER = struct.Struct(">Qdd")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LivePicture:
-    """A frame and its JPEG, scaled down to MAX_WIDTH."""
+    """A frame and its JPEG, scaled down to MAX_SIDE."""
 
     frame: VideoFrame
     jpeg: bytes
@@ -102,6 +104,8 @@ class LiveView:
 
     async def handle(self, socket: Socket, name: str, slow_s: float) -> None:
         """One who looks, by a websocket, until they go or take a picture longer than `slow_s`."""
+        if sum(self._lookers.values()) >= MAX_LOOKERS:
+            return await socket.close(1013, "too many look")
         credit = asyncio.BoundedSemaphore(CREDIT)
         bucket = TokenBucket(_MESSAGES_S, _MESSAGE_BURST, self._clock())
         sending = asyncio.create_task(self._send(socket, name, credit, slow_s))
@@ -133,6 +137,9 @@ class LiveView:
             socket.abort()
         except ConnectionClosed:
             pass
+        except Exception:
+            logging.getLogger(__name__).exception("a picture cannot be shown")
+            socket.abort()
 
     async def mjpeg(self, name: str) -> AsyncGenerator[bytes]:
         """The parts of a multipart/x-mixed-replace body, for browsers without websockets."""
@@ -159,8 +166,9 @@ class LiveView:
 def _encode(frame: VideoFrame) -> LivePicture:
     bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
     height, width = bgr.shape[:2]
-    if width > MAX_WIDTH:
-        size = MAX_WIDTH, max(1, round(height * MAX_WIDTH / width))
+    scale = MAX_SIDE / max(height, width)
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
         bgr = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)
     _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return LivePicture(frame, jpeg.tobytes())

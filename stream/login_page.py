@@ -43,8 +43,9 @@ def add_login(app: FastAPI, doors: Doors) -> None:
     async def log_in(request: Request) -> Response:
         fields = parse_qs((await request.body()).decode("latin-1"))
         caller = doors.caller(f"Bearer {fields.get('token', [''])[0]}")
-        if not caller.scopes:
-            return _page("This token is not known.", 403)
+        if "query" not in caller.scopes:
+            known = "does not allow to look and ask" if caller.scopes else "is not known"
+            return _page(f"This token {known}.", 403)
         response = RedirectResponse("/", 303)
         response.set_cookie(
             COOKIE,

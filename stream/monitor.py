@@ -8,6 +8,7 @@ in constant memory.
 
 from collections import Counter, deque
 from dataclasses import dataclass
+from itertools import takewhile
 
 from stream.events import DropReason, Event, FrameAdmitted, FrameDone, FrameDropped
 from stream.quantiles import Quantiles
@@ -17,7 +18,7 @@ WINDOW_S = 10.0
 ON_TIME_TARGET = 0.99
 WINDOW_TARGET = 0.96
 RECENT_S = 1.0
-_MOST_RECENT = 256
+_MOST_RECENT = 4096
 
 
 @dataclass(slots=True)
@@ -111,7 +112,8 @@ class Monitor:
     def report(self, now_s: float | None = None) -> MonitorReport:
         """The count so far; without `now_s`, the last second is that before the last frame."""
         now_s = self._last_done_s or 0.0 if now_s is None else now_s
-        recent = [latency_s for done_s, latency_s in self._recent if done_s > now_s - RECENT_S]
+        newest_first = reversed(self._recent)
+        recent = [s for _, s in takewhile(lambda one: one[0] > now_s - RECENT_S, newest_first)]
         watched_s = 0.0
         if self._first_done_s is not None and self._last_done_s is not None:
             watched_s = self._last_done_s - self._first_done_s

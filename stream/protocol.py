@@ -136,10 +136,14 @@ class StreamInfo(BaseModel):
 
 
 class SessionCreated(ServerMessage):
-    """The first message. `resume_token` takes the session up on another connection."""
+    """The first message. `resume_token` takes the session up on another connection.
+
+    `server` is another one whenever the program was started anew.
+    """
 
     type: Literal["session.created"] = "session.created"
     session: str
+    server: str
     protocol: Literal["ivl.v1"] = PROTOCOL
     server_version: str
     model: str
@@ -229,8 +233,8 @@ class Stats(ServerMessage):
     """How a stream keeps up since it began; latencies are from arrival to committed state.
 
     `recent_fps` and `recent_latency_ms`, the longest, are of the last second; `stages_ms` are
-    medians by stage. `state_bytes` is what the stream remembers. `holds` tells whether the target
-    rate is held, and `verdict` says so.
+    medians by stage. `state_bytes` is what the stream remembers, `memory_bytes` what the whole
+    server holds. `holds` tells whether the target rate is held, and `verdict` says so.
     """
 
     type: Literal["stats"] = "stats"
@@ -250,6 +254,7 @@ class Stats(ServerMessage):
     recent_latency_ms: float | None = None
     stages_ms: dict[str, float]
     state_bytes: int
+    memory_bytes: int
     holds: bool | None = None
     verdict: str
 

@@ -53,7 +53,7 @@ def stream_state(state: SourceState) -> StreamState:
     )
 
 
-def stats_of(name: str, report: MonitorReport, state_bytes: int) -> Stats:
+def stats_of(name: str, report: MonitorReport, state_bytes: int, memory_bytes: int) -> Stats:
     return Stats(
         stream=name,
         fps=report.fps,
@@ -71,6 +71,7 @@ def stats_of(name: str, report: MonitorReport, state_bytes: int) -> Stats:
         recent_latency_ms=in_ms(report.recent_latency_s),
         stages_ms={stage: round(1e3 * p50, 2) for stage, (p50, _) in report.stage_s.items()},
         state_bytes=state_bytes,
+        memory_bytes=memory_bytes,
         holds=report.holds,
         verdict=verdict(report),
     )

@@ -67,6 +67,9 @@ class Streams(Protocol):
     @property
     def state_bytes(self) -> int: ...
 
+    @property
+    def memory_bytes(self) -> int: ...
+
 
 @dataclass(slots=True)
 class _Query:
@@ -174,8 +177,9 @@ class ProtocolSession:
             if every_s is not None and now_s >= subscription.stats_due_s:
                 # Not from now: what is late once would be late for ever.
                 subscription.stats_due_s = max(subscription.stats_due_s + every_s, now_s)
-                report = self._streams.report(name)
-                effects.append(Send(stats_of(name, report, self._streams.state_bytes)))
+                streams = self._streams
+                sizes = streams.state_bytes, streams.memory_bytes
+                effects.append(Send(stats_of(name, streams.report(name), *sizes)))
         return effects
 
     def drain(self, time_left_s: float, reason: str) -> list[Effect]:

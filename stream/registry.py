@@ -117,7 +117,10 @@ class StreamRegistry:
 
     def rate_left(self, fps: float) -> float:
         """How many frames a second one more stream may have, at most `fps`."""
-        return self._engine.rate_left([entry.session.report() for _, entry in self._items()], fps)
+        sessions = [entry.session for _, entry in self._items()]
+        states = [(session, session.source_state) for session in sessions]
+        going_on = [session.report() for session, state in states if not (state and state.over)]
+        return self._engine.rate_left(going_on, fps)
 
     @property
     def failed(self) -> list[str]:

@@ -17,6 +17,7 @@ from stream.ingest import INGEST_PATH, Ingest
 from stream.live_view import LIVE_PATH, LiveView
 from stream.metrics import Metrics
 from stream.token_bucket import TokenBucket
+from stream.visitors import VISITORS_PATH
 
 QUERY_PATH = "/v1/stream"
 MAX_SOCKETS = 128
@@ -37,7 +38,7 @@ def is_socket_path(path: str) -> bool:
 
 def scope_of(path: str) -> str:
     """What a token must allow for a path."""
-    return "ingest" if path.startswith(INGEST_PATH) else "query"
+    return "ingest" if path.startswith((INGEST_PATH, VISITORS_PATH)) else "query"
 
 
 class Talk:

@@ -22,6 +22,7 @@ from stream.live_view import LiveView
 from stream.registry import StreamRegistry
 from stream.session import StreamConfig
 
+VISITORS_PATH = "/v1/visitors/"
 TARGET_FPS = 25.0
 # Less than this is not worth watching.
 LEAST_FPS = 5.0
@@ -65,13 +66,9 @@ class Visitors:
             policy: which addresses may be asked for.
         """
         self._registry, self._live, self._pushed = registry, live, pushed
-        self._most, self.policy = most, policy
+        self.places, self.policy = most, policy
+        # What looks after each; it ends when the stream is closed.
         self._open: dict[str, asyncio.Task[None]] = {}
-
-    @property
-    def listed(self) -> list[str]:
-        """The streams that all may watch."""
-        return self._registry.names
 
     async def camera(self) -> Grant:
         """A stream of pictures that are pushed to its name; raises NoRoomError."""
@@ -81,16 +78,40 @@ class Visitors:
         return grant
 
     async def clip(self, file: Path) -> Grant:
-        """A video file, played once as a camera would send it; raises NoRoomError, SourceError."""
-        with file.open("rb") as opened:
-            head = opened.read(16)
-        if not any(head[at:].startswith(magic) for at, magic in _CLIPS):
-            raise SourceError("This is no video that is taken: give MP4, MOV, WebM, MKV or AVI.")
-        return await self._watch(lambda: open_source(str(file)))
+        """A video file, played once as a camera would send it; it is deleted in the end.
+
+        Raises:
+            NoRoomError, SourceError: then it is deleted at once.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.callback(file.unlink, missing_ok=True)
+            with file.open("rb") as opened:
+                head = opened.read(16)
+            if not any(head[at:].startswith(magic) for at, magic in _CLIPS):
+                raise SourceError(
+                    "This is no video that is taken: give MP4, MOV, WebM, MKV or AVI."
+                )
+            try:
+                return await self._watch(lambda: open_source(str(file)), stack.pop_all().close)
+            except SourceError:
+                # What it says names where the file was put.
+                raise SourceError("This clip cannot be read as a video.") from None
 
     async def address(self, url: str) -> Grant:
         """A network source, if the policy allows it; raises NoRoomError, SourceError."""
         return await self._watch(lambda: open_client_source(url, self.policy))
+
+    def check_room(self) -> float:
+        """At how many frames a second one more could be watched; raises NoRoomError."""
+        if not self.places:
+            raise NoRoomError("The operator has made no room for visitors' sources.")
+        if len(self._open) >= self.places:
+            places = "The one place" if self.places == 1 else f"All {self.places} places"
+            raise NoRoomError(f"{places} for visitors' sources are taken; try again later.")
+        fps = round(self._registry.rate_left(TARGET_FPS), 1)
+        if fps < LEAST_FPS:
+            raise NoRoomError("This machine has no time left for one more stream.")
+        return fps
 
     async def close(self, name: str) -> None:
         """End one; nothing happens if there is none of this name."""
@@ -100,24 +121,23 @@ class Visitors:
             await asyncio.wait([task])
 
     async def close_all(self) -> None:
-        for name in list(self._open):
-            await self.close(name)
+        """End all of them."""
+        await asyncio.gather(*(self.close(name) for name in list(self._open)))
 
-    async def _watch(self, open: Callable[[], VideoSource]) -> Grant:
-        if not self._most:
-            raise NoRoomError("The operator has made no room for visitors' sources.")
-        if len(self._open) >= self._most:
-            places = "the one place" if self._most == 1 else f"all {self._most} places"
-            raise NoRoomError(
-                f"Someone else has {places} for visitors' sources; try again when they have left."
-            )
-        fps = round(self._registry.rate_left(TARGET_FPS), 1)
-        if fps < LEAST_FPS:
-            raise NoRoomError("This machine has no time left for one more stream.")
-        name = f"visitor-{secrets.token_urlsafe(12)}"
-        self._open[name] = asyncio.create_task(self._look_after(name))
+    async def _watch(
+        self, open: Callable[[], VideoSource], let_go: Callable[[], None] = lambda: None
+    ) -> Grant:
+        """Open a source and watch it; `let_go` is called when it has ended, or has not begun."""
         try:
-            source = await asyncio.to_thread(open)
+            fps = self.check_room()
+        except NoRoomError:
+            let_go()
+            raise
+        name, begun = f"visitor-{secrets.token_urlsafe(12)}", asyncio.Event()
+        looking = asyncio.create_task(self._look_after(name, begun, let_go))
+        self._open[name] = looking
+        try:
+            source = await _opened(open)
             try:
                 self._registry.open(name, source, StreamConfig(fps=fps), listed=False)
                 await self._start(name)
@@ -125,8 +145,9 @@ class Visitors:
                 source.close()
                 raise NoRoomError("There is no room for one more stream just now.") from None
         except BaseException:
-            self._open.pop(name).cancel()
+            looking.cancel()
             raise
+        begun.set()
         return Grant(name, fps)
 
     async def _start(self, name: str) -> None:
@@ -138,10 +159,13 @@ class Visitors:
                 await asyncio.sleep(_TRY_S)
         self._registry.start(name)
 
-    async def _look_after(self, name: str) -> None:
+    async def _look_after(
+        self, name: str, begun: asyncio.Event, let_go: Callable[[], None]
+    ) -> None:
         """Close a stream once nobody has looked at it for a while, or this is cancelled."""
         unseen_s = 0.0
         try:
+            await begun.wait()
             while unseen_s < GRACE_S:
                 await asyncio.sleep(_LOOK_S)
                 unseen_s = 0.0 if self._live.num_lookers(name) else unseen_s + _LOOK_S
@@ -151,3 +175,19 @@ class Visitors:
             with contextlib.suppress(LookupError):
                 why = "nobody looked at it any more"
                 await asyncio.to_thread(self._registry.close, name, why, _END_WITHIN_S)
+            let_go()
+
+
+async def _opened(open: Callable[[], VideoSource]) -> VideoSource:
+    """A source, opened on a thread; if nobody waits for it any more it is closed."""
+
+    def close(opening: asyncio.Future[VideoSource]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            opening.result().close()
+
+    opening = asyncio.ensure_future(asyncio.to_thread(open))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(close)
+        raise

@@ -30,6 +30,10 @@ class FixedStreams:
     def state_bytes(self) -> int:
         return 1000
 
+    @property
+    def memory_bytes(self) -> int:
+        return 1_000_000
+
     def report(self, name: str) -> MonitorReport:
         return Monitor(25.0).report()
 

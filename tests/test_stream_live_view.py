@@ -17,7 +17,7 @@ from websockets.typing import Subprotocol
 from sources.frame import VideoFrame
 from sources.pushed import PushedSource
 from stream import live_view
-from stream.live_view import CREDIT, MAX_WIDTH, LivePicture
+from stream.live_view import CREDIT, MAX_SIDE, LivePicture
 from stream.pusher import Pusher
 from tests.app_sockets import INGEST, at, close_code, opening
 from tests.http_serving import PUSHED, ServedHttp, serving_http
@@ -182,4 +182,4 @@ def port(served: ServedHttp) -> int:
 def test_large_pictures_are_scaled_down() -> None:
     frame = VideoFrame(np.zeros((720, 1281, 3), np.uint8), 0, 0.0, 0.0, 0.0)
     picture = Image.open(io.BytesIO(live_view._encode(frame).jpeg))
-    assert picture.size == (MAX_WIDTH, 360)
+    assert picture.size == (MAX_SIDE, 360)

@@ -56,10 +56,17 @@ def test_a_token_is_shown_once_and_a_cookie_stands_in_for_it(served: ServedHttp)
     assert fetch(served, "/v1/models", "wrong", Cookie=given)[0] == 401
 
 
+def test_a_token_that_may_not_look_is_not_let_in(served: ServedHttp) -> None:
+    answer = post_token(served, PUSHER)
+    assert answer.status == 403 and answer.headers["set-cookie"] is None
+    assert b"does not allow to look" in answer.read()
+
+
 def test_a_login_allows_no_more_than_its_token(served: ServedHttp) -> None:
-    given = post_token(served, PUSHER).headers["set-cookie"].partition(";")[0]
-    assert fetch(served, "/v1/models", None, Cookie=given)[0] == 401
-    assert fetch(served, "/ui/", None, Cookie=given)[0] == 401
+    given = post_token(served, TOKEN).headers["set-cookie"].partition(";")[0]
+    for kind in ("camera", "clip", "address"):
+        status, _, _ = fetch(served, f"/v1/visitors/{kind}", None, method="POST", Cookie=given)
+        assert status == 401
 
 
 def test_what_is_no_token_is_refused_in_words(served: ServedHttp) -> None:

@@ -1,6 +1,7 @@
 """Streams that visitors bring: who may, at what rate, for how long, and who knows of them."""
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 
 from sources.errors import SourceError
+from sources.frame import VideoSource
+from sources.open import open_source
 from sources.policy import ClientPolicy
 from stream import visitors
 from stream.capacity import rate_left
@@ -43,7 +46,7 @@ def test_a_camera_is_a_stream_that_only_its_visitor_knows() -> None:
                 assert isinstance(await asyncio.wait_for(looker.recv(), PATIENCE_S), bytes)
 
         run(push_and_look())
-        with pytest.raises(NoRoomError, match="one place"):
+        with pytest.raises(NoRoomError, match="The one place"):
             on_loop(served, served.visitors.camera())
         on_loop(served, served.visitors.close(grant.name))
         assert on_loop(served, served.visitors.camera()).name != grant.name
@@ -86,7 +89,7 @@ def test_what_is_no_clip_is_not_opened(tmp_path: Path, content: bytes) -> None:
     with serving_http(places=1) as served:
         with pytest.raises(SourceError, match="no video"):
             on_loop(served, served.visitors.clip(file))
-        assert not served.visitors._open
+        assert not served.visitors._open and not file.exists()
 
 
 def test_a_broken_clip_takes_no_place(tmp_path: Path) -> None:
@@ -119,10 +122,12 @@ def test_the_rate_is_what_the_device_has_left() -> None:
     assert rate_left({}, [], 25.0) == 25.0
     assert rate_left({}, [Monitor(25.0).report()], 25.0) == 25.0
     busy = report(recent_fps=25.0, stage_s={"vision": (0.010, 0.0), "decoder": (0.010, 0.0)})
+    silent = report(recent_fps=0.0, stage_s={})
     assert rate_left({}, [busy], 25.0) == pytest.approx((0.9 - 0.5) / 0.020)
-    assert rate_left({}, [busy, busy], 25.0) == 0.0
+    # What sends nothing just now may begin to.
+    assert rate_left({}, [busy, silent], 25.0) == rate_left({}, [busy, busy], 25.0) == 0.0
     steps = {1: 0.010, 2: 0.018}
-    assert rate_left(steps, [busy, busy], 25.0) == 25.0
+    assert rate_left(steps, [busy, silent], 25.0) == 25.0
     assert rate_left(steps, [busy] * 4, 25.0) == 0.0
 
 
@@ -131,3 +136,32 @@ def test_a_device_without_time_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(served.registry, "rate_left", lambda fps: 4.9)
         with pytest.raises(NoRoomError, match="no time left"):
             on_loop(served, served.visitors.camera())
+
+
+def test_what_opens_slowly_is_looked_after_once_it_is_open(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It neither loses its place meanwhile nor keeps it when it fails."""
+    monkeypatch.setattr(visitors, "GRACE_S", 0.1)
+    monkeypatch.setattr(visitors, "_LOOK_S", 0.05)
+    opened: list[VideoSource] = []
+
+    def slowly(uri: str) -> VideoSource:
+        time.sleep(0.4)
+        opened.append(open_source(uri))
+        return opened[0]
+
+    monkeypatch.setattr(visitors, "open_source", slowly)
+    with serving_http(places=1) as served:
+        grant = on_loop(served, served.visitors.clip(write_clip(tmp_path / "a.mp4")))
+        assert grant.name in served.registry._entries
+        wait_until(lambda: grant.name not in served.registry._entries)
+        wait_until(lambda: not (tmp_path / "a.mp4").exists())
+        assert not served.visitors._open
+        broken = tmp_path / "b.mp4"
+        broken.write_bytes(b"\0\0\0\x18ftypmp42" + b"\0" * 100)
+        with pytest.raises(SourceError, match="cannot be read") as failed:
+            on_loop(served, served.visitors.clip(broken))
+        assert str(tmp_path) not in str(failed.value)
+        wait_until(lambda: not broken.exists())
+        assert not served.visitors._open

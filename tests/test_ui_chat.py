@@ -1,6 +1,7 @@
 """A visitor's dialogue: asked once at a time, paced, private, and kept by the browser."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -12,7 +13,17 @@ from stream.events import AnswerStatus
 from stream.question import QuestionRefusedError, SamplingParams
 from stream.registry import UnknownStreamError
 from tests.protocol_streams import answer_done
-from ui.chat import MAX_EXCHANGES, Chat, Exchange, clock, messages, paced, read_history
+from ui.chat import (
+    MAX_EXCHANGES,
+    MAX_KEPT_CHARS,
+    Chat,
+    Exchange,
+    clock,
+    keep_history,
+    messages,
+    paced,
+    read_history,
+)
 
 ASKED = Exchange(
     stream="cam", question="Who?", answer="a cat", status=AnswerStatus.COMPLETED, until_s=75.04,
@@ -40,6 +51,7 @@ class ByHand(Asking):
 class _Answer:
     def __init__(self, asking: ByHand, stream: str, text: str) -> None:
         self._asking, self._stream, self._text = asking, stream, text
+        self.done: Any = None
 
     async def texts(self) -> AsyncGenerator[str]:
         for text in self._asking.texts:
@@ -59,7 +71,8 @@ class _Answer:
 
 
 async def heard(chat: Chat, history: list[Exchange], visitor: str = "v") -> list[str | Exchange]:
-    return [said async for said in chat.ask(visitor, 0, "cam", " Who? ", history)]
+    with chat.ask(visitor, 0, "cam", " Who? ", history) as answer:
+        return [said async for said in answer]
 
 
 def test_an_answer_comes_in_parts_and_ends_as_an_exchange() -> None:
@@ -108,10 +121,10 @@ def test_one_question_at_a_time_and_stop_ends_it() -> None:
 def test_a_visitor_who_leaves_cancels_the_question() -> None:
     async def ask() -> None:
         asking = ByHand("a", "...")
-        answer = Chat(asking).ask("v", 0, "cam", "Who?", [])
-        assert await anext(answer) == "a"
-        await answer.aclose()
-        assert asking.cancelled.is_set()
+        chat = Chat(asking)
+        with chat.ask("v", 0, "cam", "Who?", []) as answer:
+            assert await anext(answer) == "a"
+        assert asking.cancelled.is_set() and not chat._open
 
     asyncio.run(ask())
 
@@ -136,8 +149,9 @@ def test_what_is_refused_is_said_in_words(refusal: Exception, words: str) -> Non
 
 def test_an_empty_question_is_refused() -> None:
     async def ask() -> None:
-        with pytest.raises(QuestionRefusedError):
-            [said async for said in Chat(ByHand()).ask("v", 0, "cam", "  \n", [])]
+        asked = Chat(ByHand()).ask("v", 0, "cam", "  \n", [])
+        with pytest.raises(QuestionRefusedError), asked:
+            pass
 
     asyncio.run(ask())
 
@@ -160,7 +174,13 @@ def test_text_is_shown_at_once_and_then_paced() -> None:
     asyncio.run(count())
 
 
-@pytest.mark.parametrize("kept", [None, "x", 3, [{"stream": 1}], [[]], {"a": 1}])
+ENDLESS = ASKED.model_dump(mode="json") | {"answer": "x" * 10_000}
+NEVER = ASKED.model_dump(mode="json") | {"until_s": float("inf")}
+
+
+@pytest.mark.parametrize(
+    "kept", [None, "x", 3, [{"stream": 1}], [[]], {"a": 1}, [ENDLESS], [NEVER]]
+)
 def test_what_a_browser_kept_is_not_believed(kept: Any) -> None:
     assert read_history(kept) == []
 
@@ -168,12 +188,16 @@ def test_what_a_browser_kept_is_not_believed(kept: Any) -> None:
 def test_history_comes_back_as_it_was_and_is_bounded() -> None:
     kept = [ASKED.model_dump(mode="json")] * (MAX_EXCHANGES + 5)
     assert read_history(kept) == [ASKED] * MAX_EXCHANGES
+    long = [ASKED.model_copy(update={"question": f"{n} " + "x" * 4000}) for n in range(100)]
+    kept = keep_history(long)
+    assert len(json.dumps(kept)) <= 1.1 * MAX_KEPT_CHARS
+    assert read_history(kept) == long[-len(kept) :] and len(kept) > 20
 
 
 def test_a_chat_says_what_an_answer_is_about() -> None:
     question, answer = messages([ASKED])
     assert question == {"role": "user", "content": "Who?"}
-    note = "— saw 0:00 to 1:15.0 (1877 frames), first word after 12 ms"
+    note = "— about 1877 frames, up to 1:15.0, first word after 12 ms"
     assert answer == {"role": "assistant", "content": f"a cat\n{note}"}
     cut = ASKED.model_copy(update={"status": AnswerStatus.FAILED, "reason": "the engine closed"})
     assert messages([cut])[1]["content"].endswith("failed: the engine closed")
@@ -188,3 +212,16 @@ def test_times_are_minutes_and_tenths() -> None:
         "1:00.0",
         "60:00.0",
     ]
+
+
+def test_what_nobody_goes_on_with_does_not_shut_its_visitor_out() -> None:
+    """A handler that is never resumed cannot leave; its answer ends all the same."""
+
+    async def ask() -> None:
+        chat = Chat(ByHand("a"))
+        left = chat.ask("v", 0, "cam", "Who?", [])
+        left.__enter__()
+        chat._open["v"].done = await chat._open["v"].end()
+        assert len(await heard(chat, [])) == 2
+
+    asyncio.run(ask())

@@ -11,12 +11,14 @@ import pytest
 from sources.frame import VideoSource
 from sources.open import open_source
 from sources.policy import ClientPolicy
+from sources.pushed import PushedSource
 from stream.steps import Steps
 from tests.browser import BrowserPage, serious_findings
 from tests.clips import write_numbered
 from tests.http_serving import EXAMPLE, ServedHttp, serving_http
 from tests.stream_helpers import scripted
 from tests.test_stream_app import TOKEN, locked
+from tests.test_stream_server import wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -116,7 +118,7 @@ def test_an_answer_streams_and_is_pinned_and_saved(
         ask(page, "What is <b>that</b> _there_?")
         wait_for_answers(page, 1)
         assert "What is <b>that</b> _there_?" in chat(page)
-        assert "saw 0:00 to " in chat(page) and "first word after " in chat(page)
+        assert "frames, up to " in chat(page) and "first word after " in chat(page)
         updates = page.evaluate("window.updates")
         assert len({update["text"] for update in updates}) > 5
         lasted_s = (updates[-1]["at"] - updates[0]["at"]) / 1e3
@@ -195,11 +197,11 @@ def test_a_clip_is_watched_for_its_visitor_alone(
     clip = write_numbered(tmp_path / "mine.mp4", 50)
     nothing = tmp_path / "nothing.mp4"
     nothing.write_text("#EXTM3U\n/etc/passwd")
-    with browser_page() as page, browser_page() as other:
+    with browser_page(expects=["400"]) as page, browser_page(expects=["429"]) as other:
         visit(page, served)
         visit(other, served)
         page.get_by_text("Watch something of your own").click()
-        upload = page.locator("input[type=file]")
+        upload = page.get_by_label("Play a clip")
         upload.set_input_files(nothing)
         page.get_by_text("This is no video that is taken").first.wait_for()
         upload.set_input_files(clip)
@@ -207,10 +209,10 @@ def test_a_clip_is_watched_for_its_visitor_alone(
         page.get_by_text("ended: ").first.wait_for()
         ask(page, "What was that?")
         wait_for_answers(page, 1)
-        assert "(50 frames)" in chat(page)
+        assert "about 50 frames" in chat(page)
         other.get_by_text("Watch something of your own").click()
-        other.locator("input[type=file]").set_input_files(clip)
-        other.get_by_text("Someone else has the one place").first.wait_for()
+        other.get_by_label("Play a clip").set_input_files(clip)
+        other.get_by_text("The one place for visitors").first.wait_for()
         assert other.get_by_label("Address").count() == 0
 
 
@@ -268,6 +270,31 @@ def test_the_timeline_is_bounded_and_keeps_what_was_said(
         assert page.locator(".timeline .said").count() == 1
 
 
+def test_nothing_of_another_stream_stays(browser_page: BrowserPage) -> None:
+    """Neither its picture nor its age nor its numbers, where the next one has none yet."""
+    sources = [live_source(), PushedSource("robot")]
+    with (
+        serving_http("cam", "robot", page=True, sources=sources, fps=25.0) as served,
+        browser_page() as page,
+    ):
+        page.route_web_socket("**/v1/live/cam", lambda socket: socket.close())
+        page.goto(served.url.removesuffix("/v1"))
+        page.locator(".live img").wait_for()
+        wait_until(lambda: served.talk.live.num_lookers("cam") == 1)
+        page.get_by_role("combobox", name="Stream").click()
+        page.get_by_role("option", name="robot").click()
+        page.get_by_text("waiting for a picture").wait_for()
+        # Nor does the picture that stood in for it go on.
+        wait_until(lambda: served.talk.live.num_lookers("cam") == 0)
+        lit = """() => {
+          const { canvas } = window.ivl.live;
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          return data.some((value) => value > 0);
+        }"""
+        assert not page.evaluate(lit)
+        assert page.locator("[data-of=fps]").inner_text() in ("-", "0 of 25")
+
+
 def test_a_source_that_is_lost_is_told_of(browser_page: BrowserPage) -> None:
     with serving_http(page=True, sources=[scripted(5)]) as served, browser_page() as page:
         page.goto(served.url.removesuffix("/v1"))
@@ -294,7 +321,7 @@ def test_an_address_is_taken_where_the_operator_allows_its_host(
     policy = ClientPolicy(("rtsp",), ("camera.example",))
     with (
         serving_http(page=True, sources=[live_source()], places=1, policy=policy) as served,
-        browser_page() as page,
+        browser_page(expects=["403"]) as page,
     ):
         visit(page, served)
         page.get_by_text("Watch something of your own").click()
@@ -321,10 +348,25 @@ def test_a_page_comes_back_when_its_server_does(browser_page: BrowserPage) -> No
             wait_for_answers(page, 1)
 
 
+def test_logins_that_ended_are_asked_for_again(browser_page: BrowserPage) -> None:
+    """As they do with the program; the page does not wait for ever."""
+    with browser_page(allows=["ERR_CONNECTION", "WebSocket", "401"]) as page:
+        with serving_http(page=True, sources=[live_source()], fps=25.0, doors=locked()) as served:
+            page.goto(served.url.removesuffix("/v1"))
+            page.get_by_label("The token").fill(TOKEN)
+            page.get_by_role("button", name="Come in").click()
+            page.wait_for_function(DRAWN.format(0))
+            port = int(served.url.removesuffix("/v1").rpartition(":")[2])
+        with serving_http(page=True, sources=[live_source()], doors=locked(), port=port):
+            page.get_by_label("The token").wait_for(timeout=20_000)
+
+
 def test_a_visitor_logs_in_once_for_all_of_it(browser_page: BrowserPage) -> None:
     with (
-        serving_http(page=True, sources=[live_source()], fps=25.0, doors=locked()) as served,
-        browser_page(expects=["403"]) as page,
+        serving_http(
+            page=True, sources=[live_source()], fps=25.0, doors=locked(), places=1
+        ) as served,
+        browser_page(expects=["403", "401"]) as page,
     ):
         page.goto(served.url.removesuffix("/v1"))
         token = page.get_by_label("The token")
@@ -338,4 +380,7 @@ def test_a_visitor_logs_in_once_for_all_of_it(browser_page: BrowserPage) -> None
         ask(page, "What do you see?")
         wait_for_answers(page, 1)
         page.get_by_text("Watch something of your own").click()
-        page.get_by_role("button", name="Play a clip").wait_for()
+        page.get_by_label("Play a clip").set_input_files(
+            {"name": "a.mp4", "mimeType": "video/mp4", "buffer": b"x"}
+        )
+        page.get_by_text("Your token does not allow").wait_for()

@@ -1,20 +1,16 @@
 """What visitors see of the real program, and what it sees of their camera."""
 
-import re
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.routing import _IncludedRouter
 from PIL import Image
 
 from tests.browser import BrowserPage
 from tests.clips import number_of, numbered_picture
 from tests.http_serving import serving_http
 from tests.page_program import program
-from tests.test_stream_app import PUSHER, TOKEN, fetch, locked
+from tests.test_stream_server import wait_until
 from tests.test_ui_page import ask, chat, live_source, visit, wait_for_answers
 
 # What it reads backwards is another number.
@@ -59,42 +55,9 @@ def test_a_visitors_camera_is_watched_and_not_mirrored(
         assert number_of(rgba[..., :3]) == NUMBER
         ask(page, "What do you see?")
         wait_for_answers(page, 1)
-        page.get_by_role("button", name="Stop my camera").click()
-        page.get_by_text("stalled: ").first.wait_for()
-
-
-def test_every_route_of_the_page_is_locked_without_a_token() -> None:
-    """Also those that Gradio has, and whatever it may be asked by websocket."""
-    with serving_http(doors=locked(), page=True) as served:
-        [page] = [r for r in served.app.routes if getattr(r, "path", "") == "/ui"]
-        paths = {f"/ui{re.sub(r'{[^}]*}', 'x', path)}" for path in paths_of(page.app.routes)}
-        paths |= {f"/ui/gradio_api{path.removeprefix('/ui')}" for path in paths}
-        paths |= {"/", "/ui", "/ui/", "/static/main.js", "/static/page.css"}
-        assert len(paths) > 60
-        for path in sorted(paths):
-            for method in ("GET", "POST"):
-                for token in (None, TOKEN[:-1], PUSHER):
-                    assert fetch(served, path, token, method=method)[0] == 401, path
-        assert fetch(served, "/ui/")[0] == 200
-        assert fetch(served, "/static/main.js")[0] == 200
-
-
-def paths_of(routes: Iterable[Any]) -> Iterator[str]:
-    """Of all routes, those of routers among them, too."""
-    for route in routes:
-        if isinstance(route, _IncludedRouter):
-            yield from paths_of(route.original_router.routes)
-        else:
-            yield route.path
-
-
-def test_pages_may_fetch_nothing_from_elsewhere() -> None:
-    with serving_http(page=True) as served:
-        status, headers, body = fetch(served, "/ui/", None)
-        assert status == 200
-        policy = headers["content-security-policy"]
-        assert "default-src 'self'" in policy and "http" not in policy
-        assert not re.findall(rb"(?:src|href)=\"https?://", body)
+        page.get_by_role("button", name="Back to the others").click()
+        page.wait_for_function("window.ivl.live.name === 'cam' && window.ivl.live.newest !== null")
+        wait_until(lambda: not served.visitors._open)
 
 
 def test_nano_remembers_what_has_left_the_picture(browser_page: BrowserPage) -> None:
@@ -119,3 +82,35 @@ def test_nano_remembers_what_has_left_the_picture(browser_page: BrowserPage) -> 
         ask(page, "How is the weather?")
         wait_for_answers(page, 4)
         assert "nano has never met “weather”" in chat(page)
+
+
+def test_a_camera_that_goes_is_not_shown_as_one_that_comes(
+    browser_page: BrowserPage, film: Path
+) -> None:
+    """And however often it is clicked, there is one, which ends with the visit to it."""
+    with (
+        serving_http(page=True, sources=[live_source()], fps=25.0, places=1) as served,
+        browser_page(camera=film, permissions=["camera"]) as page,
+    ):
+        visit(page, served)
+        page.evaluate(
+            """() => {
+              window.streams = [];
+              const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+              navigator.mediaDevices.getUserMedia = async (wanted) => {
+                const stream = await get(wanted);
+                window.streams.push(stream);
+                return stream;
+              };
+            }"""
+        )
+        page.get_by_text("Watch something of your own").click()
+        page.get_by_role("button", name="Use my camera").dblclick()
+        page.get_by_text("Your camera is watched").first.wait_for()
+        page.wait_for_function("window.ivl.live.newest !== null")
+        assert page.evaluate("window.streams.length") == 1
+        page.evaluate("window.streams[0].getTracks()[0].dispatchEvent(new Event('ended'))")
+        page.get_by_text("The camera has gone.").wait_for()
+        assert page.evaluate("window.streams[0].getTracks()[0].readyState") == "ended"
+        page.wait_for_function("window.ivl.live.name === 'cam'")
+        wait_until(lambda: not served.visitors._open)

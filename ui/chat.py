@@ -5,20 +5,24 @@ everything that comes from there.
 """
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from stream.asking import Asking, AskLaterError, OpenAnswer
 from stream.dialogues import MAX_TURNS, Turn
 from stream.events import AnswerDone, AnswerStatus
-from stream.question import QuestionRefusedError, SamplingParams, check_question
+from stream.question import MAX_QUESTION_CHARS, QuestionRefusedError, SamplingParams, check_question
 from stream.registry import UnknownStreamError
 
 MAX_EXCHANGES = 100
+# What a browser keeps of them comes back with every question.
+MAX_KEPT_CHARS = 100_000
+MAX_ANSWER_CHARS, MAX_REASON_CHARS = 4096, 300
 # All that is shown is sent and drawn again for every update.
 MAX_SHOWN = 20
 # A browser has better things to do than to draw every token.
@@ -28,17 +32,19 @@ UPDATES_S = 15.0
 class Exchange(BaseModel):
     """A question and what came of it; the times are seconds of the stream's own clock."""
 
-    stream: str
-    question: str
-    answer: str
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    stream: Annotated[str, Field(max_length=64)]
+    question: Annotated[str, Field(max_length=MAX_QUESTION_CHARS)]
+    answer: Annotated[str, Field(max_length=MAX_ANSWER_CHARS)]
     status: AnswerStatus
-    reason: str = ""
+    reason: Annotated[str, Field(max_length=MAX_REASON_CHARS)] = ""
     until_s: float | None = None
     last_frame: int | None = None
     num_frames: int = 0
     first_token_ms: float | None = None
     total_ms: float = 0.0
-    caution: str = ""
+    caution: Annotated[str, Field(max_length=MAX_REASON_CHARS)] = ""
     asked_at: float = 0.0
 
     @property
@@ -46,7 +52,7 @@ class Exchange(BaseModel):
         """What the answer is about, how long it took, and what it may be worth."""
         parts = []
         if self.until_s is not None:
-            parts.append(f"saw 0:00 to {clock(self.until_s)} ({self.num_frames} frames)")
+            parts.append(f"about {self.num_frames} frames, up to {clock(self.until_s)}")
         if self.first_token_ms is not None:
             parts.append(f"first word after {self.first_token_ms:.0f} ms")
         if self.status is not AnswerStatus.COMPLETED:
@@ -64,6 +70,18 @@ def read_history(kept: Any) -> list[Exchange]:
         return EXCHANGES.validate_python(kept)[-MAX_EXCHANGES:]
     except ValidationError:
         return []
+
+
+def keep_history(history: list[Exchange]) -> list[dict[str, Any]]:
+    """The last exchanges, as many as a browser is given to keep."""
+    kept: list[dict[str, Any]] = []
+    left = MAX_KEPT_CHARS
+    for exchange in reversed(history[-MAX_EXCHANGES:]):
+        left -= len(exchange.model_dump_json())
+        if left < 0:
+            break
+        kept.insert(0, exchange.model_dump(mode="json"))
+    return kept
 
 
 def clock(seconds: float) -> str:
@@ -105,29 +123,35 @@ class Chat:
     now: Callable[[], float] = time.monotonic
     _open: dict[str, OpenAnswer] = field(default_factory=dict)
 
+    @contextmanager
     def ask(
         self, visitor: str, caller: int, stream: str, text: str, history: list[Exchange]
-    ) -> AsyncGenerator[str | Exchange]:
+    ) -> Iterator[AsyncIterator[str | Exchange]]:
         """What is said so far, UPDATES_S times a second at most, and at last the exchange.
 
+        Whoever leaves before that cancels the question.
+
         Raises:
-            QuestionRefusedError: it was not asked, at once; one sentence says why.
+            QuestionRefusedError: it was not asked; one sentence says why.
         """
+        # A handler that nobody goes on with keeps what it asked.
+        self._open = {one: answer for one, answer in self._open.items() if answer.done is None}
         if visitor in self._open:
             raise QuestionRefusedError("One question at a time: stop the answer, or wait for it.")
         answer = self._ask(caller, stream, text, history)
         self._open[visitor] = answer
-        return self._follow(visitor, answer)
-
-    async def _follow(self, visitor: str, answer: OpenAnswer) -> AsyncGenerator[str | Exchange]:
         try:
-            async for said in paced(answer.texts(), 1 / UPDATES_S, self.now):
-                yield said
-            done = await answer.end()
-            yield exchange_of(done, self.caution(done.question))
+            yield self._follow(answer)
         finally:
-            del self._open[visitor]
+            if self._open.get(visitor) is answer:
+                del self._open[visitor]
             answer.cancel()
+
+    async def _follow(self, answer: OpenAnswer) -> AsyncGenerator[str | Exchange]:
+        async for said in paced(answer.texts(), 1 / UPDATES_S, self.now):
+            yield said
+        done = await answer.end()
+        yield exchange_of(done, self.caution(done.question))
 
     def stop(self, visitor: str) -> None:
         """End the visitor's answer; nothing happens if there is none."""
@@ -167,15 +191,15 @@ def exchange_of(done: AnswerDone, caution: str) -> Exchange:
     return Exchange(
         stream=done.stream,
         question=done.question,
-        answer=done.answer,
+        answer=done.answer[:MAX_ANSWER_CHARS],
         status=done.status,
-        reason=done.reason,
+        reason=done.reason[:MAX_REASON_CHARS],
         until_s=done.last_pts_s,
         last_frame=done.last_seq,
         num_frames=done.num_frames,
         first_token_ms=None if first_s is None else 1e3 * first_s,
         total_ms=1e3 * done.total_s,
-        caution=caution,
+        caution=caution[:MAX_REASON_CHARS],
         asked_at=time.time(),
     )
 

@@ -9,13 +9,14 @@ os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
 os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(1 << 60)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,14 +24,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stream.asking import Asking
 from stream.registry import StreamRegistry
 from stream.visitors import Visitors
+from stream.visitors_api import add_visitors
 from ui.chat import Chat
-from ui.page import STATIC, Texts, make_page
+from ui.page import STATIC, OwnSources, Texts, make_page
 
 PAGE_PATH = "/ui"
 # Gradio looks into its queue a thousand times a second, for 4 % of a core.
 QUEUE_LOOKS_S = 0.01
-MAX_CLIP_BYTES = 256 << 20
-_FORM_BYTES = 1 << 16
+# More than a browser keeps of a dialogue.
+MAX_EVENT_BYTES = 1 << 18
+# Of what Gradio serves, what the page needs. The rest reads files, fetches addresses and takes
+# uploads for whoever asks.
+_NEEDED = re.compile(
+    PAGE_PATH + r"(/|/theme\.css|/(assets|static)/(\w[\w.-]*/)*\w[\w.-]*"
+    r"|/gradio_api/(queue/join|queue/data|heartbeat/\w+))?"
+)
 # Nothing is fetched from elsewhere, nor shown within another's page. Gradio makes functions of the
 # page's own text.
 _POLICY = (
@@ -42,8 +50,13 @@ _FONT = ("system-ui", "sans-serif")
 _FONT_MONO = ("ui-monospace", "monospace")
 
 
+def is_needed(path: str) -> bool:
+    """Whether the page needs what is at a path, or it is none of Gradio's."""
+    return not path.startswith(PAGE_PATH) or _NEEDED.fullmatch(path) is not None
+
+
 class SafePages:
-    """Tells browsers what the pages may do."""
+    """Lets through what the page needs, and tells browsers what pages may do."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -57,25 +70,9 @@ class SafePages:
                 headers["Referrer-Policy"] = "same-origin"
             await send(message)
 
+        if not is_needed(scope.get("path", "")):
+            return await Response(status_code=404)(scope, receive, with_policy)
         await self._app(scope, receive, with_policy)
-
-
-def _theme() -> gr.themes.Base:
-    """Gradio's own, with the fonts of the reader's machine and buttons that can be read."""
-    theme = gr.themes.Default(primary_hue="blue", font=list(_FONT), font_mono=list(_FONT_MONO))
-    blue, darker = "#0b5cab", "#094d90"
-    return theme.set(
-        button_primary_background_fill=blue,
-        button_primary_background_fill_dark=blue,
-        button_primary_background_fill_hover=darker,
-        button_primary_background_fill_hover_dark=darker,
-        button_primary_text_color="white",
-        button_primary_text_color_dark="white",
-        button_cancel_background_fill="#b42318",
-        button_cancel_background_fill_dark="#b42318",
-        button_cancel_text_color="white",
-        button_cancel_text_color_dark="white",
-    )
 
 
 def mount_page(
@@ -104,7 +101,11 @@ def mount_page(
 
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_middleware(SafePages)
-    page = make_page(registry, Chat(asking, texts.caution), visitors, texts)
+    add_visitors(app, visitors)
+    own = OwnSources(visitors.places, bool(visitors.policy.hosts))
+    page = make_page(registry.names, Chat(asking, texts.caution), texts, own)
+    # Only then does Gradio check what files it is told of.
+    page.has_launched = True
     page.queue(default_concurrency_limit=8, max_size=64, api_open=False)
     page._queue.sleep_when_free = QUEUE_LOOKS_S
     return gr.mount_gradio_app(
@@ -113,11 +114,28 @@ def mount_page(
         PAGE_PATH,
         footer_links=[],
         run_history=False,
-        app_kwargs={"max_body_size": MAX_CLIP_BYTES + _FORM_BYTES},
-        max_file_size=MAX_CLIP_BYTES,
+        app_kwargs={"max_body_size": MAX_EVENT_BYTES},
         show_error=True,
         enable_monitoring=False,
         theme=_theme(),
         head='<link rel="icon" href="/static/favicon.svg">',
         css_paths=[STATIC / "page.css"],
+    )
+
+
+def _theme() -> gr.themes.Base:
+    """Gradio's own, with the fonts of the reader's machine and buttons that can be read."""
+    theme = gr.themes.Default(primary_hue="blue", font=list(_FONT), font_mono=list(_FONT_MONO))
+    blue, darker, red = "#0b5cab", "#094d90", "#b42318"
+    return theme.set(
+        button_primary_background_fill=blue,
+        button_primary_background_fill_dark=blue,
+        button_primary_background_fill_hover=darker,
+        button_primary_background_fill_hover_dark=darker,
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
+        button_cancel_background_fill=red,
+        button_cancel_background_fill_dark=red,
+        button_cancel_text_color="white",
+        button_cancel_text_color_dark="white",
     )

@@ -11,71 +11,64 @@ const REFUSED = {
 };
 
 export class Camera {
-  constructor(line) {
-    this.line = line;
-    this.video = line.querySelector("video");
-    this.said = line.querySelector("span");
-    line.querySelector("button").addEventListener("click", () => this.stop());
+  // `ended` is told why, if it is not the visitor who ends it.
+  constructor(video, ended) {
+    this.video = video;
+    this.ended = ended;
   }
 
-  // Raises if it cannot be had: then nothing is asked of the server.
+  // Raises, in words, if the camera cannot be had.
   async open() {
+    if (!navigator.mediaDevices) throw new Error("Cameras need HTTPS, or this very machine.");
     try {
-      if (!navigator.mediaDevices) throw new Error("Cameras need HTTPS, or this very machine.");
-      this.stop();
       this.stream = await navigator.mediaDevices.getUserMedia({ video: { width: WIDTH } });
+      this.video.srcObject = this.stream;
+      await this.video.play();
     } catch (error) {
-      this.line.hidden = false;
-      this.said.textContent = REFUSED[error.name] ?? error.message;
-      throw new Error(this.said.textContent);
+      this.stop();
+      throw new Error(REFUSED[error.name] ?? error.message);
     }
-    this.line.hidden = false;
-    this.video.srcObject = this.stream;
-    await this.video.play();
-    this.said.textContent = "Asking for a place.";
+    for (const track of this.stream.getTracks()) {
+      track.addEventListener("ended", () => this.fail("The camera has gone."));
+    }
+    this.video.hidden = false;
   }
 
-  send(grant) {
-    if (!grant) return this.stop("There is no place for your camera.");
-    const socket = socketTo(`/v1/ingest/${grant.name}`);
+  send({ name, fps }) {
+    const socket = socketTo(`/v1/ingest/${name}`);
     this.socket = socket;
     let credit = 0;
-    let sent = 0;
     socket.addEventListener("message", ({ data }) => {
       const message = JSON.parse(data);
-      if (message.type === "ingest.ready") credit = message.credit;
-      else credit += 1;
+      credit = message.type === "ingest.ready" ? message.credit : credit + 1;
     });
     socket.addEventListener("close", () => {
-      if (socket === this.socket) this.stop("The server no longer takes your camera.");
+      if (socket === this.socket) this.fail("The server no longer takes your camera.");
     });
     const canvas = document.createElement("canvas");
-    let encoding = false;
+    let sent = 0;
     this.timer = setInterval(() => {
-      if (!credit || encoding || !this.video.videoWidth) return;
-      encoding = true;
+      const { video } = this;
+      const frames = video.getVideoPlaybackQuality().totalVideoFrames;
+      // A picture that has been sent is not sent again: it would count as one that came.
+      if (!credit || frames === sent || !video.videoWidth) return;
+      sent = frames;
       credit -= 1;
-      const scale = Math.min(1, WIDTH / this.video.videoWidth);
-      canvas.width = Math.round(this.video.videoWidth * scale);
-      canvas.height = Math.round(this.video.videoHeight * scale);
-      canvas.getContext("2d").drawImage(this.video, 0, 0, canvas.width, canvas.height);
-      canvas.toBlob(
-        (jpeg) => {
-          encoding = false;
-          if (jpeg && socket.readyState === WebSocket.OPEN) {
-            socket.send(jpeg);
-            sent += 1;
-          }
-        },
-        "image/jpeg",
-        QUALITY,
-      );
-    }, 1000 / grant.fps);
-    this.said.textContent = `Your camera is watched, at ${grant.fps} frames a second at most.`;
-    this.sent = () => sent;
+      const scale = Math.min(1, WIDTH / video.videoWidth);
+      canvas.width = Math.round(video.videoWidth * scale);
+      canvas.height = Math.round(video.videoHeight * scale);
+      canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+      const push = (jpeg) => jpeg && socket.readyState === WebSocket.OPEN && socket.send(jpeg);
+      canvas.toBlob(push, "image/jpeg", QUALITY);
+    }, 1000 / fps);
   }
 
-  stop(why = "") {
+  fail(why) {
+    this.stop();
+    this.ended(why);
+  }
+
+  stop() {
     clearInterval(this.timer);
     const { socket } = this;
     this.socket = null;
@@ -83,7 +76,6 @@ export class Camera {
     this.stream?.getTracks().forEach((track) => track.stop());
     this.stream = null;
     this.video.srcObject = null;
-    this.said.textContent = why;
-    if (!why) this.line.hidden = true;
+    this.video.hidden = true;
   }
 }

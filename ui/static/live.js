@@ -5,6 +5,7 @@ import { clock } from "./words.js";
 
 const HEADER_BYTES = 24;
 const TRIES_BEFORE_MJPEG = 3;
+const GONE = 1008;
 
 export class LivePicture {
   constructor(figure, timeline) {
@@ -23,8 +24,11 @@ export class LivePicture {
     this.name = name;
     this.tries = 0;
     this.newest = null;
-    this.image.hidden = true;
-    this.canvas.hidden = false;
+    this.said.textContent = "waiting for a picture";
+    this.showCanvas();
+    // Nothing of another stream stays.
+    this.canvas.width = this.canvas.width;
+    this.timeline.last = 0;
     this.connect();
   }
 
@@ -38,8 +42,9 @@ export class LivePicture {
       await this.draw(data, socket);
       if (socket.readyState === WebSocket.OPEN) socket.send("drawn");
     });
-    socket.addEventListener("close", () => {
-      if (socket !== this.socket) return;
+    socket.addEventListener("close", ({ code }) => {
+      // There is no such stream any more.
+      if (socket !== this.socket || code === GONE) return;
       this.tries += 1;
       if (this.tries === TRIES_BEFORE_MJPEG && !this.newest) this.fallBack();
       setTimeout(() => socket === this.socket && this.connect(), backOff(this.tries));
@@ -60,8 +65,7 @@ export class LivePicture {
       canvas.getContext("2d").drawImage(picture, 0, 0);
       this.drawn += 1;
       this.tries = 0;
-      this.image.hidden = true;
-      canvas.hidden = false;
+      this.showCanvas();
       this.newest = {
         seq: Number(header.getBigUint64(0)),
         pts_s: header.getFloat64(8),
@@ -79,6 +83,12 @@ export class LivePicture {
     const age = performance.now() - this.newest.taken;
     const old = age < 1000 ? `${age.toFixed(0)} ms` : `${(age / 1000).toFixed(1)} s`;
     this.said.textContent = `frame ${this.newest.seq}, at ${clock(this.newest.pts_s)}, ${old} old`;
+  }
+
+  showCanvas() {
+    this.image.removeAttribute("src");
+    this.image.hidden = true;
+    this.canvas.hidden = false;
   }
 
   fallBack() {

@@ -1,8 +1,8 @@
 // Joins the page with the streams: one websocket for the picture, one for all that is told of it.
 
-import { Camera } from "./camera.js";
 import { LivePicture } from "./live.js";
 import { Numbers } from "./numbers.js";
+import { OwnSources } from "./own.js";
 import { asJson, asMarkdown, download } from "./save.js";
 import { Timeline } from "./timeline.js";
 import { Told } from "./told.js";
@@ -13,34 +13,45 @@ export function begin(name, history) {
   const timeline = new Timeline(document.querySelector(".timeline"));
   const numbers = new Numbers(document.querySelector(".numbers"));
   const live = new LivePicture(document.querySelector(".live"), timeline);
-  const camera = new Camera(document.querySelector(".camera-line"));
   const source = document.querySelector(".live .source");
   let newest = history.at(-1)?.asked_at;
+  let listed = name;
   let state = null;
 
   const told = new Told({
     stats: (stats) => numbers.show(stats),
     state: (now) => {
       source.textContent = now.state === "live" ? "" : `${now.state}: ${now.detail}`;
-      source.dataset.state = now.state;
       if (now.state !== state) timeline.mark(now.state, now.gap_s);
       state = now.state;
     },
     lost: (why) => {
       source.textContent = why;
-      source.dataset.state = "lost";
+      numbers.clear();
     },
   });
+
+  function look(stream) {
+    state = null;
+    source.textContent = "";
+    numbers.clear();
+    live.watch(stream);
+    told.about(stream);
+  }
+
+  const section = document.querySelector("#own");
+  const own = section && new OwnSources(section, (stream) => look(stream ?? listed));
 
   window.ivl = {
     live,
     timeline,
     answers: 0,
+    watched: () => live.name,
+    // One of the streams that all may watch.
     watch(stream) {
-      state = null;
-      numbers.clear();
-      live.watch(stream);
-      told.about(stream);
+      listed = stream;
+      own?.leave();
+      look(stream);
     },
     // Also called for what was refused; then there is no new one.
     answered(all) {
@@ -53,8 +64,6 @@ export function begin(name, history) {
     save(all, kind) {
       download(kind === "json" ? asJson(all) : asMarkdown(all), kind);
     },
-    askForCamera: () => camera.open(),
-    sendCamera: (grant) => camera.send(grant),
   };
-  if (name) window.ivl.watch(name);
+  if (name) look(name);
 }

@@ -9,7 +9,7 @@ export class Numbers {
     this.section = section;
     this.verdict = section.querySelector(".verdict");
     this.plots = Object.fromEntries(
-      ["latency", "fps", "state"].map((name) => {
+      ["latency", "fps", "memory"].map((name) => {
         return [name, new Plot(section.querySelector(`[data-plot=${name}]`))];
       }),
     );
@@ -17,6 +17,9 @@ export class Numbers {
 
   clear() {
     for (const plot of Object.values(this.plots)) plot.clear();
+    for (const number of this.section.querySelectorAll("dd")) number.textContent = "-";
+    this.verdict.textContent = "Nothing is known just now.";
+    delete this.section.dataset.holds;
   }
 
   show(stats) {
@@ -24,7 +27,9 @@ export class Numbers {
     this.put("fps", `${stats.recent_fps.toFixed(0)}${target ? ` of ${target}` : ""}`);
     this.put("on_time", `${percent(stats.on_time_ratio)} of ${stats.due}`);
     const quantiles = [stats.latency_ms_p50, stats.latency_ms_p95, stats.latency_ms_p99];
-    this.put("latency", quantiles.map(milliseconds).join(" / "));
+    // A frame that was dropped took infinitely long, which JSON cannot say.
+    const word = (ms) => (ms == null && stats.due ? "dropped" : milliseconds(ms));
+    this.put("latency", quantiles.map(word).join(" / "));
     this.put("stages", list(stats.stages_ms, (ms) => milliseconds(ms)) || "-");
     this.put("dropped", list(stats.dropped, (count) => count) || "none");
     this.put("state", `${(stats.state_bytes / 1e6).toFixed(1)} MB, whatever has been seen`);
@@ -34,7 +39,7 @@ export class Numbers {
     if (this.verdict.textContent !== verdict) this.verdict.textContent = verdict;
     this.plots.latency.add(stats.recent_latency_ms, target && 1000 / target);
     this.plots.fps.add(stats.recent_fps, target);
-    this.plots.state.add(stats.state_bytes / 1e6, null);
+    this.plots.memory.add(stats.memory_bytes / 1e6, null);
   }
 
   put(name, text) {

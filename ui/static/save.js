@@ -9,12 +9,12 @@ export function asJson(all) {
 export function asMarkdown(all) {
   const parts = all.map((one) => {
     const when = new Date(1000 * one.asked_at).toISOString();
-    const until = one.until_s == null ? "nothing yet" : `0:00 to ${clock(one.until_s)}`;
+    const until = one.until_s == null ? "nothing yet" : `${one.num_frames} frames, up to ${clock(one.until_s)}`;
     const ended = one.status === "completed" ? "" : ` (${one.status}${one.reason && `: ${one.reason}`})`;
     return [
       `## ${escaped(one.question)}`,
       `${escaped(one.answer)}${ended}`,
-      `*${escaped(one.stream)}, seen: ${until}; ${one.total_ms.toFixed(0)} ms; ${when}*`,
+      `*${escaped(one.stream)}, about ${until}; ${one.total_ms.toFixed(0)} ms; ${when}*`,
     ].join("\n\n");
   });
   return `# Questions and answers\n\n${parts.join("\n\n")}\n`;

@@ -2,11 +2,13 @@
 
 import { backOff, socketTo } from "./address.js";
 
+const TRIES_BEFORE_LOGIN = 4;
+
 export class Told {
   constructor(heard) {
     this.heard = heard;
     this.name = null;
-    this.token = null;
+    this.server = null;
     this.tries = 0;
     this.connect();
   }
@@ -24,6 +26,7 @@ export class Told {
     socket.addEventListener("close", ({ code }) => {
       this.heard.lost(code === 1001 ? "The server has ended." : "The server cannot be reached.");
       this.tries += 1;
+      if (this.tries % TRIES_BEFORE_LOGIN === 0) loginIfNeeded();
       setTimeout(() => this.connect(), backOff(this.tries));
     });
   }
@@ -32,10 +35,9 @@ export class Told {
     switch (message.type) {
       case "session.created":
         this.tries = 0;
-        if (this.token) return this.send({ type: "session.update", resume_token: this.token });
-        this.token = message.resume_token;
-        return this.subscribe();
-      case "session.updated":
+        // Another one than before knows nothing of what this page has open.
+        if (this.server && this.server !== message.server) return location.reload();
+        this.server = message.server;
         return this.subscribe();
       case "stats":
         return message.stream === this.name && this.heard.stats(message);
@@ -44,8 +46,6 @@ export class Told {
       case "session.going_away":
         return this.heard.lost("The server is about to end.");
       case "error":
-        // Another server than before, which knows neither us nor what this page has open.
-        if (message.error.param === "resume_token") return location.reload();
         return this.heard.lost(message.error.message);
     }
   }
@@ -58,4 +58,10 @@ export class Told {
   send(message) {
     if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
   }
+}
+
+// A websocket that is refused does not say why. Logins end, with their server at the latest.
+function loginIfNeeded() {
+  const asked = fetch("/v1/streams");
+  asked.then(({ status }) => status === 401 && location.reload()).catch(() => {});
 }
