@@ -12,9 +12,11 @@ This file only puts things together: sources, a model, an engine on a thread of 
 session a stream that joins them, and a terminal to show it.
 """
 
+from ui.process_memory import share_arenas
 from ui.process_title import hide_secrets
 
 hide_secrets()  # before the slow imports, since `ps` shows arguments to everyone
+share_arenas()  # before them too, since they start threads
 
 import argparse
 import gc

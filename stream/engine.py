@@ -223,7 +223,7 @@ class Engine:
         What a device compiles, allocates or captures is then there when the first frame comes.
         """
         grid = self._frames.grid_of(height, width)
-        self._steps.warm_up(grid, self._config.max_answers)
+        self._steps.warm_up(grid, self._config.max_answers, self._config.max_streams)
 
     def stage(self, image: Image) -> Tensor:
         """Make a picture ready for a step; for the threads of the sources, while steps run."""

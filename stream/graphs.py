@@ -70,7 +70,7 @@ class GraphedSteps(Steps):
         # Pictures are uploaded and resized on a stream of their own, while a step runs.
         self._uploads = torch.cuda.Stream()
 
-    def warm_up(self, grid: tuple[int, int], max_answers: int = 1) -> None:
+    def warm_up(self, grid: tuple[int, int], max_answers: int = 1, max_streams: int = 1) -> None:
         """Capture every step on this grid; nothing is compiled or captured afterwards.
 
         The first grid gets the graphs. Pictures of another shape go verb by verb.

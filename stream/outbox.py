@@ -16,7 +16,8 @@ class Outbox:
 
     def __init__(self, max_messages: int = 256, max_bytes: int = 1 << 20) -> None:
         self._max_messages, self._max_bytes = max_messages, max_bytes
-        self._waiting: dict[Hashable, tuple[ServerMessage, str]] = {}
+        # The message itself, four times as large as its text, only where more may be joined to it.
+        self._waiting: dict[Hashable, tuple[AnswerDeltaMessage | None, str]] = {}
         self._num_bytes = 0
         self._serial = 0
         self._filled = asyncio.Event()
@@ -36,7 +37,7 @@ class Outbox:
             case AnswerDeltaMessage(id=id):
                 key = ("delta", id)
                 before, _ = self._waiting.get(key, (None, ""))
-                if isinstance(before, AnswerDeltaMessage):
+                if before is not None:
                     joined = before.delta + message.delta
                     message = before.model_copy(update={"delta": joined})
             case _:
@@ -60,7 +61,7 @@ class Outbox:
         _, before = self._waiting.get(key, (None, ""))
         text = message.to_json()
         self._num_bytes += len(text) - len(before)
-        self._waiting[key] = message, text
+        self._waiting[key] = message if isinstance(message, AnswerDeltaMessage) else None, text
 
     def _take(self, key: Hashable) -> str:
         _, text = self._waiting.pop(key)

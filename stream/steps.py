@@ -50,15 +50,17 @@ class Steps:
         self._clock = clock
         self.frames_s: dict[int, float] = {}
 
-    def warm_up(self, grid: tuple[int, int], max_answers: int = 1) -> None:
+    def warm_up(self, grid: tuple[int, int], max_answers: int = 1, max_streams: int = 1) -> None:
         """Before anything is due: all that will be asked of the device, in slots made new again.
 
         A CPU's library makes and keeps kernels for every shape, so each is made now.
 
         Args:
             max_answers: how many questions may be answered together.
+            max_streams: how many streams may be due together.
         """
-        self._once(grid)
+        for count in range(1, max_streams + 1):
+            self._once(grid, count)
         last = self._pool.num_slots
         slots = list(range(last, max(0, last - max_answers), -1))
         for slot in slots:
@@ -70,16 +72,20 @@ class Steps:
         for slot in slots:
             self._pool.reset(slot)
 
-    def _once(self, grid: tuple[int, int]) -> None:
-        """Every verb once, in a slot that is then made new again."""
+    def _once(self, grid: tuple[int, int], num_pictures: int = 1) -> None:
+        """Every verb once, in slots that are then made new again."""
         slot = self._pool.num_slots
-        self.start(slot)
+        slots = list(range(slot, slot - num_pictures, -1))
+        for one in slots:
+            self.start(one)
         cell = self._vlm.config.vision.cell_size
         image = np.zeros((grid[0] * cell, grid[1] * cell, 3), dtype=np.uint8)
-        self.watch([self.stage(image, grid)], [0.0], [slot], grid)
+        pictures = [self.stage(image, grid)] * num_pictures
+        self.watch(pictures, [0.0] * num_pictures, slots, grid)
         self.read([[0] * min(8, self._pool.max_append)], [slot])
         self.decode([0], [slot])
-        self._pool.reset(slot)
+        for one in slots:
+            self._pool.reset(one)
 
     def start(self, slot: int) -> None:
         """Make a slot a new stream."""

@@ -256,6 +256,27 @@ def test_warming_up_leaves_no_trace() -> None:
     assert all(torch.equal(a[1:], b[1:]) for a, b in tensors)
 
 
+def test_streams_that_are_due_together_meet_no_new_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are made and kept for every number of pictures, so all are made at the start."""
+    hand, counts = HandEngine("a", "b", "c"), list[int]()
+    append = hand.model.vlm.append_frames
+
+    def spy(pictures: torch.Tensor, *rest: Any) -> None:
+        counts.append(len(pictures))
+        append(pictures, *rest)
+
+    monkeypatch.setattr(hand.model.vlm, "append_frames", spy)
+    hand.engine.warm_up(56, 56)
+    warm = set(counts)
+    for names in ("a", "ab", "abc"):
+        counts.clear()
+        for name in names:
+            hand.frame(name)
+        hand.engine.step()
+        assert counts == [len(names)]
+        assert set(counts) <= warm
+
+
 def test_found_source_begins_anew_only_if_it_is_to() -> None:
     """With reset_on_gap the frames after a gap are remembered as if they were the first."""
     for reset in (True, False):

@@ -1,6 +1,7 @@
 """What waits for a slow client: little, in order, and never without the ends of answers."""
 
 import asyncio
+import weakref
 
 from stream.events import AnswerStatus
 from stream.outbox import Outbox
@@ -45,6 +46,16 @@ def test_text_that_was_taken_is_not_joined_again() -> None:
     assert taken(outbox) == [AnswerDeltaMessage(id="a", seq=0, delta="ab")]
     outbox.push(AnswerDeltaMessage(id="a", seq=2, delta="c"))
     assert taken(outbox) == [AnswerDeltaMessage(id="a", seq=2, delta="c")]
+
+
+def test_of_what_waits_only_the_text_is_kept() -> None:
+    """Many slow clients would hold much more than that for long."""
+    outbox, pong = Outbox(), Pong(t=1.0)
+    outbox.push(pong)
+    gone = weakref.ref(pong)
+    del pong
+    assert gone() is None
+    assert taken(outbox) == [Pong(t=1.0)]
 
 
 def test_statistics_go_first_and_then_it_overflows() -> None:
