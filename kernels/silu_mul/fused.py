@@ -11,8 +11,8 @@ from kernels.fp8_linear.naive import Quantised
 from kernels.silu_mul.product import activated_product
 
 _BLOCK = 1024
-# From so many rows on, what is not stored outweighs that the library's product is faster.
-_MANY_ROWS = 1500
+# From so many values on, what is not stored outweighs that the library's product is faster.
+_MANY = 10_000_000
 
 
 def silu_mul(gate_up: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def silu_mul(gate_up: Tensor) -> Tensor:
 def gated_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`naive.gated_product`."""
     rows = x.numel() // x.shape[-1]
-    if rows < _MANY_ROWS or x.dtype != torch.bfloat16:
+    if rows * len(weight) // 2 < _MANY or x.dtype != torch.bfloat16:
         return silu_mul(F.linear(x, weight, bias))
     out = activated_product(x.contiguous().view(rows, -1), weight, bias)
     return out.view(*x.shape[:-1], -1)

@@ -15,14 +15,16 @@ def activated_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     (M, K), N = x.shape, weight.shape[0] // 2
     out = x.new_empty(M, N)
     tile_m, tile_n, tile_k, warps, stages = _tiles(x.dtype)
-    tiles = triton.cdiv(M, tile_m) * triton.cdiv(N, tile_n)
-    _activated_product[(min(_PROGRAMS, tiles),)](
+    rows, columns = triton.cdiv(M, tile_m), triton.cdiv(N, tile_n)
+    # Rows that take turns at the same weights; all of them, if their x stays in the cache as well.
+    group = rows if rows <= 16 else 8
+    _activated_product[(min(_PROGRAMS, rows * columns),)](
         TensorDescriptor.from_tensor(x, [tile_m, tile_k]),
         TensorDescriptor.from_tensor(weight, [tile_n, tile_k]),
         TensorDescriptor.from_tensor(out, [tile_m, tile_n]),
         x if bias is None else bias, M, N, K, HAS_BIAS=bias is not None,
-        TILE_M=tile_m, TILE_N=tile_n, TILE_K=tile_k, GROUP=8, PROGRAMS=_PROGRAMS, num_warps=warps,
-        num_stages=stages,
+        PROGRAMS=_PROGRAMS, TILE_M=tile_m, TILE_N=tile_n, TILE_K=tile_k, GROUP=group,
+        num_warps=warps, num_stages=stages,
     )  # fmt: skip
     return out
 
