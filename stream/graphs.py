@@ -9,6 +9,7 @@ same static inputs and share their scratch memory, for they never run at once.
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,14 +65,16 @@ class GraphedSteps(Steps):
         self._frame_numbers = numbers(2 * F).view(2, F)
         self._frame_slots = self._frame_numbers[0]
         self._times_s = self._frame_numbers[1].view(torch.float64)
+        self._numbers_sent = torch.zeros(2, F, dtype=torch.int64).pin_memory()
         self._ids, self._slots = numbers(D), numbers(D)
         self._text_ids = numbers(pool.max_append)
         self._text_slot, self._text_length = numbers(1), numbers(1) + 1
         self._row_ids = numbers(MOST_ROWS * min(ROW, pool.max_append)).view(MOST_ROWS, -1)
         self._row_slots, self._row_lengths = numbers(MOST_ROWS), numbers(MOST_ROWS) + 1
         self._pixels = self._image_tokens = numbers(0)
-        # Pictures are uploaded and resized on a stream of their own, while a step runs.
-        self._uploads = torch.cuda.Stream()
+        # Pictures are uploaded and resized on a stream of their own, while a step runs: first, for
+        # it is little and a step has many programs waiting.
+        self._uploads = torch.cuda.Stream(priority=-1)
 
     def warm_up(self, grid: tuple[int, int], max_answers: int = 1) -> None:
         """Capture every step on this grid; nothing is compiled or captured afterwards.
@@ -209,12 +212,15 @@ class GraphedSteps(Steps):
         return self._tokens[D]()[: len(ids)]
 
     def _number_frames(self, times_s: Sequence[float], slots: Sequence[int]) -> None:
-        """Put times and slots into the graphs' inputs; what is left is of the null slot."""
-        padded = torch.zeros_like(self._frame_numbers, device="cpu")
-        padded[0] = NULL_SLOT
-        padded[0, : len(slots)] = torch.tensor(slots)
-        padded[1, : len(slots)] = torch.tensor(times_s, dtype=torch.float64).view(torch.int64)
-        self._frame_numbers.copy_(padded.pin_memory(), non_blocking=True)
+        """Put times and slots into the graphs' inputs; what is left is of the null slot.
+
+        What was sent the last time has arrived: every step of frames is waited for.
+        """
+        sent_slots, sent_times_s = self._numbers_sent.numpy()
+        sent_slots[:] = NULL_SLOT
+        sent_slots[: len(slots)] = slots
+        sent_times_s.view(np.float64)[: len(slots)] = times_s
+        self._frame_numbers.copy_(self._numbers_sent, non_blocking=True)
 
     def _see(self, F: int) -> Tensor:
         image_tokens = self._vlm.encode_pixels(self._pixels[:F], self._grid_now())
