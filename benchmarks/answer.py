@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from benchmarks.by_hand import STREAM, HandDriven
+from benchmarks.by_hand import PICTURE, STREAM, HandDriven
 from benchmarks.loading import load
 from benchmarks.report import quantile, show
 from model.checkpoint import DEFAULT_MODEL, LoadedModel, default_threads
@@ -29,6 +29,7 @@ def measure(
 ) -> tuple[list[float], list[float]]:
     """Times to the first token, and of every later step, in seconds."""
     hand = HandDriven(model, askers, time.perf_counter)
+    hand.engine.warm_up(*PICTURE.shape[:2])
     window_frames = model.vlm.config.sliding_window // model.frame_tokens + 1
     for _ in range(window_frames):
         hand.give_frame()

@@ -136,6 +136,12 @@ def activation(rows: int, N: int) -> tuple[Call, None]:
     return lambda ops, dtype: ops.silu_mul(x.to(dtype)), None
 
 
+def product(rows: int, K: int, N: int) -> tuple[Call, None]:
+    """Gate, up and activation of an MLP."""
+    x, weight = random(rows, K), random(2 * N, K) / K**0.5
+    return lambda ops, dtype: ops.gated_product(x.to(dtype), weight.to(dtype), None), None
+
+
 def cases(B: int) -> dict[str, tuple[Call, Callable[[], Any] | None]]:
     """Every op of a step of B streams, and of B single tokens."""
     return {
@@ -149,6 +155,8 @@ def cases(B: int) -> dict[str, tuple[Call, Callable[[], Any] | None]]:
         "norm, vision": norm(1024 * B, 1280),
         "activation, decoder": activation(256 * B, 11008),
         "activation, vision": activation(1024 * B, 3456),
+        "gated product, decoder": product(256 * B, 2048, 11008),
+        "gated product, vision": product(1024 * B, 1280, 3456),
     }
 
 

@@ -1,10 +1,12 @@
-"""Pictures of a training, of an exam and of a soak, for the documentation.
+"""Pictures of a training, an exam, a soak and of peers, for the documentation.
 
     python -m benchmarks.plots training runs/nano/log.jsonl docs/images/training.png
     python -m benchmarks.plots exam answers.jsonl docs/images/exam.png
     python -m benchmarks.plots soak soak.jsonl docs/images/soak.png
+    python -m benchmarks.plots peers peers.txt docs/images/peers.png
 
-The answers are what `benchmarks.exam --keep` wrote down, the soak what `benchmarks.soak` did.
+The answers are what `benchmarks.exam --keep` wrote down, the soak what `benchmarks.soak` did, the
+peers what `benchmarks.peers` printed.
 """
 
 import argparse
@@ -77,6 +79,21 @@ def soak(samples: Path, out: Path) -> None:
     _finish(figure, (left, right), out)
 
 
+def peers(printed: Path, out: Path) -> None:
+    """A frame's time and the memory allocated over the age of a stream, by model."""
+    found = json.loads(printed.read_text().splitlines()[-1])["peers"]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
+    for name, rows in found.items():
+        # The first frames pay for what is loaded and compiled.
+        aged = [row for row in rows if row["frame"] >= 10]
+        frames = [row["frame"] for row in aged]
+        left.plot(frames, [row["frame_ms"] for row in aged], "o-", label=name)
+        right.plot(frames, [row["allocated_bytes"] / 1e9 for row in aged], "o-", label=name)
+    left.set(xlabel="frames watched", ylabel="ms", ylim=(0, None), title="Time of a frame")
+    right.set(xlabel="frames watched", ylabel="GB", ylim=(0, None), title="Memory of all")
+    _finish(figure, (left, right), out)
+
+
 def _finish(figure: Any, axes: tuple[Any, ...], out: Path) -> None:
     for axis in axes:
         axis.grid(alpha=0.3)
@@ -87,8 +104,8 @@ def _finish(figure: Any, axes: tuple[Any, ...], out: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Draw a training, an exam or a soak.")
-    parser.add_argument("what", choices=["training", "exam", "soak"])
+    parser = argparse.ArgumentParser(description="Draw what was measured.")
+    parser.add_argument("what", choices=["training", "exam", "soak", "peers"])
     parser.add_argument("files", type=Path, nargs="+", help="what to read, then the picture")
     args = parser.parse_args()
     *sources, out = args.files
@@ -98,6 +115,8 @@ def main() -> int:
         training(sources[0], out)
     elif args.what == "soak":
         soak(sources[0], out)
+    elif args.what == "peers":
+        peers(sources[0], out)
     else:
         exam(sources, out)
     return 0

@@ -12,7 +12,7 @@ from torch import Tensor
 from kernels.fp8_linear.naive import Quantised, fp8_linear, quantise
 from kernels.gated_delta_net.naive import gated_delta_net
 from kernels.rms_norm.naive import add_rms_norm, quantised_rms_norm, rms_norm
-from kernels.silu_mul.naive import quantised_silu_mul, silu_mul
+from kernels.silu_mul.naive import gated_product, quantised_silu_mul, silu_mul
 from kernels.vision_attention.naive import vision_attention
 from kernels.window_attention.sdpa import append_attention
 
@@ -28,6 +28,7 @@ class Ops:
     rms_norm: Callable[..., Tensor]
     add_rms_norm: Callable[..., tuple[Tensor, Tensor]]
     silu_mul: Callable[[Tensor], Tensor]
+    gated_product: Callable[..., Tensor]
     gated_delta_net: Callable[..., Tensor]
     append_attention: Callable[..., Tensor]
     vision_attention: Callable[..., Tensor]
@@ -42,6 +43,7 @@ PLAIN = Ops(
     rms_norm=rms_norm,
     add_rms_norm=add_rms_norm,
     silu_mul=silu_mul,
+    gated_product=gated_product,
     gated_delta_net=gated_delta_net,
     append_attention=append_attention,
     vision_attention=vision_attention,
@@ -67,6 +69,7 @@ def fused_ops() -> Ops:
         rms_norm=norm.rms_norm,
         add_rms_norm=norm.add_rms_norm,
         silu_mul=activation.silu_mul,
+        gated_product=activation.gated_product,
         gated_delta_net=delta_net.gated_delta_net,
         append_attention=ring.append_attention,
         vision_attention=vision.vision_attention,

@@ -10,8 +10,9 @@ from kernels.ops import PLAIN, Ops
 class Fp8Linear(nn.Module):
     """A linear layer whose weights are 8-bit floats, each row with a scale of its own."""
 
-    def __init__(self, weight: Quantised, bias: Tensor | None) -> None:
+    def __init__(self, weight: Quantised, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
+        self.dtype = dtype
         self.register_buffer("values", weight.values, persistent=False)
         self.register_buffer("scale", weight.scale, persistent=False)
         self.register_buffer("bias", bias, persistent=False)
@@ -19,18 +20,15 @@ class Fp8Linear(nn.Module):
         self.scale: Tensor
         self.bias: Tensor | None
 
-    def forward(self, x: Quantised, ops: Ops, dtype: torch.dtype) -> Tensor:
+    def forward(self, x: Quantised, ops: Ops) -> Tensor:
         """Rows [..., K] -> [..., N] in `dtype`."""
-        return ops.fp8_linear(x, Quantised(self.values, self.scale), self.bias, dtype)
+        return ops.fp8_linear(x, Quantised(self.values, self.scale), self.bias, self.dtype)
 
 
 def project(linear: nn.Module, x: Tensor | Quantised, ops: Ops) -> Tensor:
     """Through a linear layer of either precision; x is quantised here if no op before it has."""
     if isinstance(linear, Fp8Linear):
-        if isinstance(x, Tensor):
-            return linear(ops.quantise(x), ops, x.dtype)
-        assert x.wide is not None
-        return linear(x, ops, x.wide.dtype)
+        return linear(ops.quantise(x) if isinstance(x, Tensor) else x, ops)
     assert isinstance(x, Tensor)
     return linear(x)
 
@@ -40,9 +38,10 @@ class RMSNorm(nn.Module):
 
     Attributes:
         quantised: its result goes into 8-bit products.
+        wide: it is wanted in full as well.
     """
 
-    quantised = False
+    quantised = wide = False
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -55,7 +54,7 @@ class RMSNorm(nn.Module):
     def after(self, x: Tensor, delta: Tensor | None, ops: Ops) -> tuple[Tensor, Tensor | Quantised]:
         """The residual stream with a layer's output added to it, and its norm."""
         if self.quantised:
-            return ops.quantised_rms_norm(x, delta, self.weight, self.eps)
+            return ops.quantised_rms_norm(x, delta, self.weight, self.eps, wide=self.wide)
         if delta is None:
             return x, self(x, ops)
         return ops.add_rms_norm(x, delta, self.weight, self.eps)
@@ -70,7 +69,8 @@ class GatedMLP(nn.Module):
         self.down_proj = nn.Linear(intermediate_size, size, bias=bias)
 
     def forward(self, x: Tensor | Quantised, ops: Ops = PLAIN) -> Tensor:
-        gate_up = project(self.gate_up_proj, x, ops)
-        if isinstance(self.down_proj, Fp8Linear):
-            return self.down_proj(ops.quantised_silu_mul(gate_up), ops, gate_up.dtype)
-        return project(self.down_proj, ops.silu_mul(gate_up), ops)
+        if isinstance(x, Quantised):
+            gate_up = project(self.gate_up_proj, x, ops)
+            return project(self.down_proj, ops.quantised_silu_mul(gate_up), ops)
+        linear = self.gate_up_proj
+        return self.down_proj(ops.gated_product(x, linear.weight, linear.bias))

@@ -22,6 +22,7 @@ def use_fp8(vlm: InfiniteVL) -> InfiniteVL:
         mixer = layer.self_attn
         if isinstance(mixer, GatedDeltaNet):
             gates = 2 * mixer.num_heads
+            layer.input_layernorm.wide = True
             mixer.gate_weight = mixer.in_proj.weight[-gates:].clone()
             _quantise(mixer, "in_proj", mixer.in_proj.out_features - gates)
         else:
@@ -49,4 +50,4 @@ def _quantise(module: nn.Module, name: str, rows: int | None = None) -> None:
     assert isinstance(linear, nn.Linear)
     weight = quantise(linear.weight.detach()[:rows])._replace(wide=None)
     bias = None if linear.bias is None else linear.bias.detach()[:rows]
-    setattr(module, name, Fp8Linear(weight, bias))
+    setattr(module, name, Fp8Linear(weight, bias, linear.weight.dtype))

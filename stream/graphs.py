@@ -9,6 +9,7 @@ same static inputs and share their scratch memory, for they never run at once.
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from model.state import NULL_SLOT, StatePool
 from sources.frame import Image
 from stream.steps import MOST_ROWS, Riders, Steps, Watched
 
-FRAMES = (1, 2, 3, 4, 5, 6, 8)
+FRAMES = (1, 2, 3, 4, 5, 6, 7, 8)
 TOKENS = (1, 8, 32)
 RIDERS = (8, 32)
 TEXT = (16, 64)
@@ -60,15 +61,20 @@ class GraphedSteps(Steps):
             return torch.zeros(count, device=vlm.device, dtype=dtype)
 
         F, D = self._frame_sizes[-1], self._token_sizes[-1]
-        self._times_s, self._frame_slots = numbers(F, torch.float64), numbers(F)
+        # Slots and the bits of times, side by side: one copy brings both.
+        self._frame_numbers = numbers(2 * F).view(2, F)
+        self._frame_slots = self._frame_numbers[0]
+        self._times_s = self._frame_numbers[1].view(torch.float64)
+        self._numbers_sent = torch.zeros(2, F, dtype=torch.int64).pin_memory()
         self._ids, self._slots = numbers(D), numbers(D)
         self._text_ids = numbers(pool.max_append)
         self._text_slot, self._text_length = numbers(1), numbers(1) + 1
         self._row_ids = numbers(MOST_ROWS * min(ROW, pool.max_append)).view(MOST_ROWS, -1)
         self._row_slots, self._row_lengths = numbers(MOST_ROWS), numbers(MOST_ROWS) + 1
         self._pixels = self._image_tokens = numbers(0)
-        # Pictures are uploaded and resized on a stream of their own, while a step runs.
-        self._uploads = torch.cuda.Stream()
+        # Pictures are uploaded and resized on a stream of their own, while a step runs: first, for
+        # it is little and a step has many programs waiting.
+        self._uploads = torch.cuda.Stream(priority=-1)
 
     def warm_up(self, grid: tuple[int, int], max_answers: int = 1, max_streams: int = 1) -> None:
         """Capture every step on this grid; nothing is compiled or captured afterwards.
@@ -114,7 +120,12 @@ class GraphedSteps(Steps):
             return picture
         with torch.inference_mode(), torch.cuda.stream(self._uploads):
             pixels = picture.pin_memory().to(self._vlm.device, non_blocking=True)
-            return resize(pixels[None], *grid, self._vlm.config.vision)[0].to(torch.uint8)
+            staged = resize(pixels[None], *grid, self._vlm.config.vision)[0].to(torch.uint8)
+            done = torch.cuda.Event(blocking=True)
+            done.record()
+        # Whoever brought the picture waits for it, not a step that could begin.
+        done.synchronize()
+        return staged
 
     def watch(
         self,
@@ -142,11 +153,9 @@ class GraphedSteps(Steps):
         D = fitting((0, *self._rider_sizes), count)
         events = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
         events[0].record()
-        torch.cuda.current_stream().wait_stream(self._uploads)
-        for static, picture in zip(self._pixels, pictures, strict=False):
-            static.copy_(picture)
-        _fill(self._times_s[:F], times_s, 0.0)
-        _fill(self._frame_slots[:F], slots, NULL_SLOT)
+        # Few calls, for the device waits meanwhile.
+        torch.stack(list(pictures), out=self._pixels[: len(pictures)])
+        self._number_frames(times_s, slots)
         if riders:
             _fill(self._ids[:D], riders.ids, 0)
             _fill(self._slots[:D], riders.slots, NULL_SLOT)
@@ -202,6 +211,17 @@ class GraphedSteps(Steps):
         _fill(self._slots[:D], slots, NULL_SLOT)
         return self._tokens[D]()[: len(ids)]
 
+    def _number_frames(self, times_s: Sequence[float], slots: Sequence[int]) -> None:
+        """Put times and slots into the graphs' inputs; what is left is of the null slot.
+
+        What was sent the last time has arrived: every step of frames is waited for.
+        """
+        sent_slots, sent_times_s = self._numbers_sent.numpy()
+        sent_slots[:] = NULL_SLOT
+        sent_slots[: len(slots)] = slots
+        sent_times_s.view(np.float64)[: len(slots)] = times_s
+        self._frame_numbers.copy_(self._numbers_sent, non_blocking=True)
+
     def _see(self, F: int) -> Tensor:
         image_tokens = self._vlm.encode_pixels(self._pixels[:F], self._grid_now())
         return self._image_tokens[:F].copy_(image_tokens)
@@ -218,7 +238,7 @@ class GraphedSteps(Steps):
     def _seconds(self, F: int) -> float:
         """The median time of a step of so many streams; their slots are made new again."""
         slots, times_s = range(1, F + 1), []
-        _fill(self._frame_slots[:F], slots, NULL_SLOT)
+        self._number_frames([0.0] * F, slots)
         for _ in range(5):
             start_s = self._clock()
             self._vision[F]()

@@ -98,8 +98,9 @@ def launch_all() -> None:
     ops.rms_norm(x, x[0], 1e-6)
     ops.add_rms_norm(x, x, x[0], 1e-6)
     ops.silu_mul(zeros(4, 22016))
+    ops.gated_product(zeros(4096, 1280), zeros(6912, 1280), zeros(6912))
     ops.quantise(x)
-    ops.quantised_rms_norm(x, x, x[0], 1e-6)
+    ops.quantised_rms_norm(x, x, x[0], 1e-6, wide=True)
     ops.quantised_silu_mul(zeros(4, 22016))
 
 

@@ -155,6 +155,17 @@ def norms(device: torch.device, dtype: torch.dtype, *, N: int) -> Errors:
     }
 
 
+def product(device: torch.device, dtype: torch.dtype, *, rows: int, bias: bool) -> Errors:
+    """The gated activation of a product of which no size fits the tiles."""
+    from kernels.silu_mul.product import activated_product
+
+    x, weight = torch.randn(rows, 72), torch.randn(2 * 56, 72) / 72**0.5
+    x, weight = x.to(device, dtype), weight.to(device, dtype)
+    shift = torch.randn(2 * 56).to(device, dtype) if bias else None
+    exact = (x.float(), weight.float(), None if shift is None else shift.float())
+    return {"o": relative_error(PLAIN.gated_product(*exact), activated_product(x, weight, shift))}
+
+
 def quantised(device: torch.device, dtype: torch.dtype, *, N: int) -> Errors:
     """What norms and activations quantise, and what is quantised by itself."""
     x, delta, weight = (torch.randn(n, N).to(device, dtype) for n in (5, 5, 1))
@@ -163,8 +174,12 @@ def quantised(device: torch.device, dtype: torch.dtype, *, N: int) -> Errors:
         "alone": (PLAIN.quantise(x), fused.quantise(x)),
         "activation": (PLAIN.quantised_silu_mul(x), fused.quantised_silu_mul(x)),
         "norm": (
-            PLAIN.quantised_rms_norm(x, delta, weight[0], 1e-6)[1],
-            fused.quantised_rms_norm(x, delta, weight[0], 1e-6)[1],
+            PLAIN.quantised_rms_norm(x, delta, weight[0], 1e-6, wide=True)[1],
+            fused.quantised_rms_norm(x, delta, weight[0], 1e-6, wide=True)[1],
+        ),
+        "norm alone": (
+            PLAIN.quantised_rms_norm(x, None, weight[0], 1e-6, wide=False)[1],
+            fused.quantised_rms_norm(x, None, weight[0], 1e-6, wide=False)[1],
         ),
     }
     return {
@@ -228,6 +243,8 @@ CASES: dict[str, Case] = {
     "small windows": partial(vision, P=64, L=16, sizes=(1, 32)),
     "a whole frame": partial(vision, P=96, L=96),
     "a whole model": whole_model,
+    "a gated product": partial(product, rows=150, bias=False),
+    "a gated product with a bias": partial(product, rows=65, bias=True),
     "8 bits": partial(quantised, N=100),
     "a norm": partial(norms, N=100),
     "a norm of a power of two": partial(norms, N=64),

@@ -20,12 +20,12 @@ def add_rms_norm(x: Tensor, delta: Tensor, weight: Tensor, eps: float) -> tuple[
 
 
 def quantised_rms_norm(
-    x: Tensor, delta: Tensor | None, weight: Tensor, eps: float
+    x: Tensor, delta: Tensor | None, weight: Tensor, eps: float, *, wide: bool
 ) -> tuple[Tensor, Quantised]:
     """`naive.quantised_rms_norm`."""
     values, scale = empty_quantised(x.shape, x.device)
-    total, normed = _norm(x, delta, weight, eps, (values, scale))
-    return total, Quantised(values, scale, normed)
+    total, normed = _norm(x, delta, weight, eps, (values, scale), wide=wide)
+    return total, Quantised(values, scale, normed if wide else None)
 
 
 def gated_rms_norm(o: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -55,9 +55,12 @@ def _norm(
     weight: Tensor,
     eps: float,
     quantised: tuple[Tensor, Tensor] | None = None,
+    *,
+    wide: bool = True,
 ) -> tuple[Tensor, Tensor]:
+    """The sum, and the norm if it is wanted `wide`."""
     x = x.contiguous()
-    out = torch.empty_like(x)
+    out = torch.empty_like(x) if wide else x
     total = x if delta is None else torch.empty_like(x)
     N = x.shape[-1]
     rows = x.numel() // N
@@ -65,7 +68,7 @@ def _norm(
     if rows:
         _add_rms_norm[(rows,)](
             x, x if delta is None else delta.contiguous(), weight, total, out, values, scale, N,
-            eps, ADD=delta is not None, FP8=quantised is not None,
+            eps, ADD=delta is not None, FP8=quantised is not None, WIDE=wide,
             BLOCK=triton.next_power_of_2(N), num_warps=4,
         )  # fmt: skip
     return total, out
@@ -74,7 +77,7 @@ def _norm(
 @triton.jit
 def _add_rms_norm(
     x_ptr, delta_ptr, weight_ptr, total_ptr, out_ptr, values_ptr, scale_ptr, N, eps,
-    ADD: tl.constexpr, FP8: tl.constexpr, BLOCK: tl.constexpr,
+    ADD: tl.constexpr, FP8: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     i = tl.arange(0, BLOCK)[None, :]
@@ -90,7 +93,8 @@ def _add_rms_norm(
     mean = tl.sum(wide * wide, 1)[:, None] / N
     weight = tl.load(weight_ptr + i, mask=mask, other=0.0).to(tl.float32)
     out = (wide * tl.rsqrt(mean + eps) * weight).to(x.dtype)
-    tl.store(out_ptr + at, out, mask=mask)
+    if WIDE:
+        tl.store(out_ptr + at, out, mask=mask)
     if FP8:
         store_quantised(values_ptr, scale_ptr, row, i, out.to(tl.float32), N)
 

@@ -24,8 +24,10 @@ def gated_rms_norm(o: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tenso
 
 
 def quantised_rms_norm(
-    x: Tensor, delta: Tensor | None, weight: Tensor, eps: float
+    x: Tensor, delta: Tensor | None, weight: Tensor, eps: float, *, wide: bool
 ) -> tuple[Tensor, Quantised]:
-    """`add_rms_norm` (without a sum if there is no delta) with the norm quantised by rows, too."""
+    """`add_rms_norm` (without a sum if there is no delta) with the norm quantised by rows, and
+    `wide` as well or not."""
     x = x if delta is None else x + delta
-    return x, quantise(rms_norm(x, weight, eps))
+    normed = quantise(rms_norm(x, weight, eps))
+    return x, normed if wide else normed._replace(wide=None)

@@ -12,6 +12,11 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
+def gated_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`silu_mul` of the linear layer with weight [2 N, K] and bias [2 N]: [..., K] -> [..., N]."""
+    return silu_mul(F.linear(x, weight, bias))
+
+
 def quantised_silu_mul(gate_up: Tensor) -> Quantised:
     """`silu_mul`, quantised by rows."""
     return quantise(silu_mul(gate_up))

@@ -38,9 +38,9 @@ def append_attention(
         H=H, G=G, D=D, HEADS=heads, num_warps=4,
     )  # fmt: skip
     rows = T * (H // G)
-    tile_m, tile_n, warps, stages = _tiles(rows, qkv.dtype)
+    tile_m, tile_n, warps, stages, per_sm = _tiles(rows, qkv.dtype)
     tiles = triton.cdiv(rows, tile_m)
-    splits = num_splits(B * G * tiles, triton.cdiv(C, tile_n))
+    splits = num_splits(B * G * tiles, triton.cdiv(C, tile_n), per_sm * SMS)
     span = triton.cdiv(triton.cdiv(C, splits), tile_n) * tile_n
     out = torch.empty_like(q)
     partial, scale = out, out
@@ -65,28 +65,29 @@ def append_attention(
     return out
 
 
-def num_splits(programs: int, blocks: int) -> int:
+def num_splits(programs: int, blocks: int, at_once: int) -> int:
     """Over how many programs the keys of a tile are split: the soonest to be through.
 
-    Programs run in rounds of one on each SM; each has to start (as long as a few blocks take), and
-    each split has to be joined.
+    Programs run in rounds; each has to start (as long as a few blocks take), and each split has to
+    be joined.
 
     Args:
         programs: how many there are without splits.
         blocks: of keys, for each of them.
+        at_once: programs of a round.
     """
 
     def cost(splits: int) -> float:
-        rounds = -(-programs * splits // SMS)
+        rounds = -(-programs * splits // at_once)
         return rounds * (blocks / splits + 4) + 0.1 * splits
 
     return min((s for s in (1, 2, 4, 8, 16, 32, 64) if s <= max(1, blocks)), key=cost)
 
 
-def _tiles(rows: int, dtype: torch.dtype) -> tuple[int, int, int, int]:
-    """Queries and keys of a tile, warps and stages; measured on an H100."""
+def _tiles(rows: int, dtype: torch.dtype) -> tuple[int, int, int, int, int]:
+    """Queries and keys of a tile, warps, stages, and how many an SM holds; measured on an H100."""
     if dtype == torch.float32:
-        return 16, 32, 4, 2
+        return 16, 32, 4, 2, 1
     if rows <= 64:
-        return 16, 128, 4, 3
-    return 64, 64, 4, 3
+        return 16, 128, 4, 3, 1
+    return 64, 64, 4, 3, 2
