@@ -29,6 +29,7 @@ class GuardedSocket(ServerConnection):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._frames = TokenBucket(FRAMES_S, FRAME_BURST, time.monotonic())
+        self._unread = bytearray()
         self._refused = False
 
     def abort(self) -> None:
@@ -37,14 +38,29 @@ class GuardedSocket(ServerConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.recv_messages.resume = self._go_on
         if len(self.server.handler_tasks) > MOST_SOCKETS:
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        for start in range(0, len(data), PIECE_BYTES):
-            if self._refused:
-                return
-            super().data_received(data[start : start + PIECE_BYTES])
+        self._unread += data
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Take messages from what has come, until as many wait as may.
+
+        The rest stays as it came: thousands of tiny messages are many times as large as objects.
+        """
+        while self._unread and not (self._refused or self.recv_messages.paused):
+            piece = bytes(self._unread[:PIECE_BYTES])
+            del self._unread[:PIECE_BYTES]
+            super().data_received(piece)
+
+    def _go_on(self) -> None:
+        """Few messages wait any more."""
+        self._read_on()
+        if not self.recv_messages.paused:
+            self.transport.resume_reading()
 
     def process_event(self, event: Request | Frame) -> None:  # type: ignore[override]
         super().process_event(event)
@@ -58,6 +74,7 @@ class GuardedSocket(ServerConnection):
     def _refuse(self) -> None:
         """Say why, and read no more; who does not hear it is cut off all the same."""
         self._refused = True
+        self._unread.clear()
         self.protocol.fail(CloseCode.POLICY_VIOLATION, "too many pings or fragments")
         self.send_data()
         self.transport.pause_reading()

@@ -1,17 +1,21 @@
 """What goes wrong around the server: half-dead sockets, ends at a bad moment, odd requests."""
 
 import asyncio
+import gc
 import http.client
 import json
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_sync
+from websockets.typing import Subprotocol
 
 from stream import hub as hub_module
 from stream.doors import Doors, read_tokens
 from stream.engine import Engine, EngineConfig
+from stream.guarded_socket import GuardedSocket
 from stream.hub import About, Connection, Hub
 from stream.metrics import BuildInfo, Metrics
 from stream.protocol import SERVER_MESSAGES, AnswerDoneMessage, AnyServerMessage
@@ -21,7 +25,7 @@ from stream.server import Address, Server, ServerThread
 from stream.session import StreamConfig
 from stream.talk import Talk
 from tests.stream_helpers import PATIENCE_S, FakeClock, loaded, scripted
-from tests.test_stream_server import LOCKED, QUICK, TOKEN, Served, serving
+from tests.test_stream_server import LOCKED, QUICK, TOKEN, Served, run, serving
 
 
 class Hubbub:
@@ -301,3 +305,38 @@ def test_a_tab_may_stand_between_a_token_and_its_scopes(tmp_path: Any) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"{TOKEN}\tingest\n")
     assert read_tokens(file).caller(f"Bearer {TOKEN}").scopes == {"ingest"}
+
+
+def test_a_flood_of_tiny_messages_waits_as_bytes() -> None:
+    """However many come at once, few become objects before their turn; and all get one."""
+    with serving(limits=SessionLimits(queries_per_s=1000.0)) as served:
+
+        async def flood() -> None:
+            async with connect(served.url, subprotocols=[Subprotocol("ivl.v1")]) as socket:
+                await socket.recv()
+                frame = b"\x81\x80\0\0\0\0"  # masked, of no bytes
+                socket.transport.write(frame * 20_000)
+                most = 0
+                [server_side] = [o for o in gc.get_objects() if type(o) is GuardedSocket]
+                for _ in range(20):
+                    await asyncio.sleep(0.01)
+                    most = max(most, len(server_side.recv_messages.frames))
+                assert 0 < most < 400
+                assert len(server_side._unread) > 10_000
+                socket.transport.abort()
+
+        run(flood())
+
+
+def test_what_waited_as_bytes_is_heard_in_its_turn() -> None:
+    with serving(limits=SessionLimits(queries_per_s=1000.0)) as served:
+
+        async def talk() -> None:
+            async with connect(served.url, subprotocols=[Subprotocol("ivl.v1")]) as socket:
+                await socket.recv()
+                for number in range(90):
+                    await socket.send(json.dumps({"type": "ping", "t": number}))
+                heard = [json.loads(await socket.recv())["t"] for _ in range(90)]
+                assert heard == list(range(90))
+
+        run(talk())
