@@ -8,7 +8,7 @@ device has left.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,8 @@ TARGET_FPS = 25.0
 LEAST_FPS = 5.0
 # Streams outlive a page that is loaded again.
 GRACE_S = 15.0
+# What a clip has shown can still be asked about.
+KEPT_S = 120.0
 _LOOK_S, _TRY_S = 0.5, 0.05
 _END_WITHIN_S = 5.0
 # What each kind of file begins with, at which byte. Nothing else is opened: a list of other files,
@@ -69,6 +71,7 @@ class Visitors:
         self.places, self.policy = most, policy
         # What looks after each; it ends when the stream is closed.
         self._open: dict[str, asyncio.Task[None]] = {}
+        self._num_coming = 0
 
     async def camera(self) -> Grant:
         """A stream of pictures that are pushed to its name; raises NoRoomError."""
@@ -105,13 +108,24 @@ class Visitors:
         """At how many frames a second one more could be watched; raises NoRoomError."""
         if not self.places:
             raise NoRoomError("The operator has made no room for visitors' sources.")
-        if len(self._open) >= self.places:
-            places = "The one place" if self.places == 1 else f"All {self.places} places"
-            raise NoRoomError(f"{places} for visitors' sources are taken; try again later.")
+        if len(self._open) + self._num_coming >= self.places:
+            if self.places == 1:
+                raise NoRoomError("The one place for visitors' sources is taken; try again later.")
+            raise NoRoomError(f"All {self.places} places for visitors' sources are taken.")
         fps = round(self._registry.rate_left(TARGET_FPS), 1)
         if fps < LEAST_FPS:
             raise NoRoomError("This machine has no time left for one more stream.")
         return fps
+
+    @contextlib.contextmanager
+    def coming(self) -> Iterator[None]:
+        """Something is on its way, and takes a place until it is here; raises NoRoomError."""
+        self.check_room()
+        self._num_coming += 1
+        try:
+            yield
+        finally:
+            self._num_coming -= 1
 
     async def close(self, name: str) -> None:
         """End one; nothing happens if there is none of this name."""
@@ -127,7 +141,7 @@ class Visitors:
     async def _watch(
         self, open: Callable[[], VideoSource], let_go: Callable[[], None] = lambda: None
     ) -> Grant:
-        """Open a source and watch it; `let_go` is called when it has ended, or has not begun."""
+        """Open a source and watch it; `let_go` is called once it is read no more, maybe again."""
         try:
             fps = self.check_room()
         except NoRoomError:
@@ -162,13 +176,20 @@ class Visitors:
     async def _look_after(
         self, name: str, begun: asyncio.Event, let_go: Callable[[], None]
     ) -> None:
-        """Close a stream once nobody has looked at it for a while, or this is cancelled."""
-        unseen_s = 0.0
+        """Close a stream once nobody has looked for a while or its source has ended for long.
+
+        So it is, too, when this is cancelled.
+        """
+        unseen_s = over_s = 0.0
         try:
             await begun.wait()
-            while unseen_s < GRACE_S:
+            session = self._registry.get(name)
+            while unseen_s < GRACE_S and over_s < KEPT_S:
                 await asyncio.sleep(_LOOK_S)
                 unseen_s = 0.0 if self._live.num_lookers(name) else unseen_s + _LOOK_S
+                if session.source_state is not None and session.source_state.over:
+                    over_s += _LOOK_S
+                    let_go()
         finally:
             self._open.pop(name, None)
             self._pushed.pop(name, None)

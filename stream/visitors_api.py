@@ -13,6 +13,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
+from starlette.requests import ClientDisconnect
 
 from sources.errors import SourceError, SourceRefusedError
 from stream.api_errors import ApiError, code_of
@@ -20,6 +21,8 @@ from stream.visitors import VISITORS_PATH, Grant, NoRoomError, Visitors
 
 MAX_CLIP_BYTES = 256 << 20
 _TRY_AGAIN_S = 15.0
+# How long a clip may not come on before it is given up.
+_STALL_S = 10.0
 
 
 class Address(BaseModel):
@@ -49,8 +52,14 @@ def add_visitors(app: FastAPI, visitors: Visitors) -> None:
 
     @app.post(VISITORS_PATH + "clip", max_body_size=MAX_CLIP_BYTES)
     async def clip(request: Request) -> Response:
-        visitors.check_room()
-        return _granted(await visitors.clip(await _kept(request)))
+        try:
+            with visitors.coming():
+                file = await _kept(request)
+        except ClientDisconnect:
+            return Response(status_code=499)  # which nobody reads
+        except TimeoutError:
+            raise ApiError(408, "bad_request", "The clip does not come on.") from None
+        return _granted(await visitors.clip(file))
 
     @app.post(VISITORS_PATH + "address")
     async def address(body: Address) -> Response:
@@ -66,7 +75,12 @@ async def _kept(request: Request) -> Path:
     """The body as a file, which is the caller's to delete."""
     with tempfile.NamedTemporaryFile("wb", prefix="ivl-", suffix=".clip", delete=False) as file:
         try:
-            async for part in request.stream():
+            parts = request.stream()
+            while True:
+                async with asyncio.timeout(_STALL_S):
+                    part = await anext(parts, None)
+                if part is None:
+                    break
                 await asyncio.to_thread(file.write, part)
         except BaseException:
             Path(file.name).unlink()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from sources.errors import SourceError
 from sources.frame import VideoSource
@@ -165,3 +166,39 @@ def test_what_opens_slowly_is_looked_after_once_it_is_open(
         assert str(tmp_path) not in str(failed.value)
         wait_until(lambda: not broken.exists())
         assert not served.visitors._open
+
+
+def test_what_is_on_its_way_takes_a_place() -> None:
+    with serving_http(places=1) as served:
+
+        async def come() -> None:
+            with served.visitors.coming():
+                with pytest.raises(NoRoomError, match="The one place"):
+                    await served.visitors.camera()
+                with pytest.raises(NoRoomError), served.visitors.coming():
+                    pass
+            await served.visitors.camera()
+
+        on_loop(served, come())
+
+
+def test_what_has_ended_keeps_its_place_for_a_while_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """However long someone looks at its last picture; its file goes at once."""
+    monkeypatch.setattr(visitors, "KEPT_S", 0.2)
+    monkeypatch.setattr(visitors, "_LOOK_S", 0.05)
+    clip = write_clip(tmp_path / "a.mp4", range(5))
+    with serving_http(places=1) as served:
+        grant = on_loop(served, served.visitors.clip(clip))
+
+        async def look() -> None:
+            async with opening(served, f"/v1/live/{grant.name}") as looker:
+                with pytest.raises(ConnectionClosed):
+                    while True:
+                        await looker.recv()
+                        await looker.send("drawn")
+                assert looker.close_code == 1008
+
+        run(look())
+        assert not clip.exists() and not served.visitors._open

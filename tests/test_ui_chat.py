@@ -15,7 +15,7 @@ from stream.registry import UnknownStreamError
 from tests.protocol_streams import answer_done
 from ui.chat import (
     MAX_EXCHANGES,
-    MAX_KEPT_CHARS,
+    MAX_KEPT_BYTES,
     Chat,
     Exchange,
     clock,
@@ -188,10 +188,12 @@ def test_what_a_browser_kept_is_not_believed(kept: Any) -> None:
 def test_history_comes_back_as_it_was_and_is_bounded() -> None:
     kept = [ASKED.model_dump(mode="json")] * (MAX_EXCHANGES + 5)
     assert read_history(kept) == [ASKED] * MAX_EXCHANGES
-    long = [ASKED.model_copy(update={"question": f"{n} " + "x" * 4000}) for n in range(100)]
-    kept = keep_history(long)
-    assert len(json.dumps(kept)) <= 1.1 * MAX_KEPT_CHARS
-    assert read_history(kept) == long[-len(kept) :] and len(kept) > 20
+    for letter, least in (("x", 20), ("字", 7)):
+        text = letter * 4000
+        long = [ASKED.model_copy(update={"question": f"{n} {text}"}) for n in range(100)]
+        kept = keep_history(long)
+        assert len(json.dumps(kept, ensure_ascii=False).encode()) <= 1.1 * MAX_KEPT_BYTES
+        assert read_history(kept) == long[-len(kept) :] and len(kept) > least
 
 
 def test_a_chat_says_what_an_answer_is_about() -> None:

@@ -161,6 +161,22 @@ def test_an_answer_is_stopped_and_one_is_asked_at_a_time(
         assert "And more" in chat(page)
 
 
+def test_what_is_forgotten_while_an_answer_comes_does_not_come_back(
+    served: ServedHttp, browser_page: BrowserPage, slow_answers: None
+) -> None:
+    with browser_page() as page:
+        visit(page, served)
+        ask(page, "The old one")
+        wait_for_answers(page, 1)
+        ask(page, "The new one")
+        page.get_by_role("button", name="Stop the answer").wait_for()
+        page.get_by_role("button", name="Forget the dialogue").click()
+        wait_for_answers(page, 2)
+        page.reload()
+        page.wait_for_function(DRAWN.format(0))
+        assert "The new one" in chat(page) and "The old one" not in chat(page)
+
+
 def test_two_visitors_have_dialogues_of_their_own(
     served: ServedHttp, browser_page: BrowserPage
 ) -> None:

@@ -81,7 +81,8 @@ def test_no_file_is_read_for_whoever_names_it(served: ServedHttp, tmp_path: Path
         named = {"path": path, "meta": {"_type": "gradio.FileData"}}
         for inputs in ([named, "cam", []], ["What?", named, []], ["What?", "cam", [[named]]]):
             told = asked(served, *inputs)
-            assert "No files are taken here" in told and "/tokens" not in told
+            assert "Text is taken here, no files" in told and "/tokens" not in told
+    assert "Text is taken here" in asked(served, "a half \ud800 character", "cam", [])
     assert '"process_completed"' in asked(served, "What?", "cam", [])
 
 

@@ -55,6 +55,12 @@ def test_a_visitors_camera_is_watched_and_not_mirrored(
         assert number_of(rgba[..., :3]) == NUMBER
         ask(page, "What do you see?")
         wait_for_answers(page, 1)
+        page.reload()
+        wait_until(lambda: not served.visitors._open)
+        page.wait_for_function("window.ivl && window.ivl.live.newest !== null")
+        page.get_by_text("Watch something of your own").click()
+        page.get_by_role("button", name="Use my camera").click()
+        page.get_by_text("Your camera is watched").first.wait_for()
         page.get_by_role("button", name="Back to the others").click()
         page.wait_for_function("window.ivl.live.name === 'cam' && window.ivl.live.newest !== null")
         wait_until(lambda: not served.visitors._open)

@@ -21,7 +21,7 @@ from stream.registry import UnknownStreamError
 
 MAX_EXCHANGES = 100
 # What a browser keeps of them comes back with every question.
-MAX_KEPT_CHARS = 100_000
+MAX_KEPT_BYTES = 100_000
 MAX_ANSWER_CHARS, MAX_REASON_CHARS = 4096, 300
 # All that is shown is sent and drawn again for every update.
 MAX_SHOWN = 20
@@ -75,9 +75,9 @@ def read_history(kept: Any) -> list[Exchange]:
 def keep_history(history: list[Exchange]) -> list[dict[str, Any]]:
     """The last exchanges, as many as a browser is given to keep."""
     kept: list[dict[str, Any]] = []
-    left = MAX_KEPT_CHARS
+    left = MAX_KEPT_BYTES
     for exchange in reversed(history[-MAX_EXCHANGES:]):
-        left -= len(exchange.model_dump_json())
+        left -= len(exchange.model_dump_json().encode())
         if left < 0:
             break
         kept.insert(0, exchange.model_dump(mode="json"))
@@ -122,6 +122,7 @@ class Chat:
     caution: Callable[[str], str] = lambda question: ""
     now: Callable[[], float] = time.monotonic
     _open: dict[str, OpenAnswer] = field(default_factory=dict)
+    _continued: dict[str, list[Exchange]] = field(default_factory=dict)
 
     @contextmanager
     def ask(
@@ -135,16 +136,17 @@ class Chat:
             QuestionRefusedError: it was not asked; one sentence says why.
         """
         # A handler that nobody goes on with keeps what it asked.
-        self._open = {one: answer for one, answer in self._open.items() if answer.done is None}
+        for one in [one for one, answer in self._open.items() if answer.done is not None]:
+            del self._open[one], self._continued[one]
         if visitor in self._open:
             raise QuestionRefusedError("One question at a time: stop the answer, or wait for it.")
         answer = self._ask(caller, stream, text, history)
-        self._open[visitor] = answer
+        self._open[visitor], self._continued[visitor] = answer, history
         try:
             yield self._follow(answer)
         finally:
             if self._open.get(visitor) is answer:
-                del self._open[visitor]
+                del self._open[visitor], self._continued[visitor]
             answer.cancel()
 
     async def _follow(self, answer: OpenAnswer) -> AsyncGenerator[str | Exchange]:
@@ -158,6 +160,10 @@ class Chat:
         answer = self._open.get(visitor)
         if answer is not None:
             answer.cancel()
+
+    def forget(self, visitor: str) -> None:
+        """Let an answer that is under way have nothing before it."""
+        self._continued.get(visitor, []).clear()
 
     def _ask(self, caller: int, stream: str, text: str, history: list[Exchange]) -> OpenAnswer:
         turns: list[Turn] = [

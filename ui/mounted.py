@@ -9,6 +9,7 @@ os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
 os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(1 << 60)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,11 +19,14 @@ import gradio as gr
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from gradio.routes import App
 from starlette.datastructures import MutableHeaders
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stream.asking import Asking
 from stream.registry import StreamRegistry
+from stream.talk import TICK_S
 from stream.visitors import Visitors
 from stream.visitors_api import add_visitors
 from ui.chat import Chat
@@ -31,6 +35,8 @@ from ui.page import STATIC, OwnSources, Texts, make_page
 PAGE_PATH = "/ui"
 # Gradio looks into its queue a thousand times a second, for 4 % of a core.
 QUEUE_LOOKS_S = 0.01
+# What Gradio remembers of pages, those that were closed among them.
+MAX_SESSIONS = 128
 # More than a browser keeps of a dialogue.
 MAX_EVENT_BYTES = 1 << 18
 # Of what Gradio serves, what the page needs. The rest reads files, fetches addresses and takes
@@ -84,9 +90,11 @@ def mount_page(
     @asynccontextmanager
     async def with_visitors(app: FastAPI) -> AsyncIterator[Any]:
         async with lifespan(app) as state:
+            letting_go = asyncio.create_task(_let_pages_go(app, asking))
             try:
                 yield state
             finally:
+                letting_go.cancel()
                 await visitors.close_all()
 
     app.router.lifespan_context = with_visitors
@@ -108,6 +116,7 @@ def mount_page(
     page.has_launched = True
     page.queue(default_concurrency_limit=8, max_size=64, api_open=False)
     page._queue.sleep_when_free = QUEUE_LOOKS_S
+    page.state_session_capacity = MAX_SESSIONS
     return gr.mount_gradio_app(
         app,
         page,
@@ -121,6 +130,17 @@ def mount_page(
         head='<link rel="icon" href="/static/favicon.svg">',
         css_paths=[STATIC / "page.css"],
     )
+
+
+async def _let_pages_go(app: FastAPI, asking: Asking) -> None:
+    """Once the program ends and nothing is open any more, end what Gradio would keep open."""
+    while asking.num_open or not asking.draining:
+        await asyncio.sleep(TICK_S)
+    [gradio] = [
+        route for route in app.routes if isinstance(route, Mount) and route.path == PAGE_PATH
+    ]
+    assert isinstance(gradio.app, App)
+    gradio.app.stop_event.set()
 
 
 def _theme() -> gr.themes.Base:

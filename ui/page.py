@@ -54,8 +54,8 @@ class Page(gr.Blocks):
         state: SessionState | None,
         explicit_call: bool = False,
     ) -> Any:
-        if _names_file(inputs):
-            raise gr.Error("No files are taken here.")
+        if not all(map(_is_plain, inputs)):
+            raise gr.Error("Text is taken here, no files.", print_exception=False)
         return await super().preprocess_data(block_fn, inputs, state, explicit_call)
 
 
@@ -82,7 +82,7 @@ def make_page(names: list[str], chat: Chat, texts: Texts, own: OwnSources) -> gr
         history = gr.BrowserState([], storage_key="ivl-history", secret="ivl")
         watched = gr.Textbox(visible=False, max_length=64)
         parts = Parts(shown, question, ask, stop, history, watched)
-        _timeline(parts)
+        _timeline(parts, chat)
         if own.places:
             address = _static("address.html") if own.addresses else ""
             gr.HTML(_static("own.html").replace("<!-- address -->", address), elem_id="own")
@@ -192,8 +192,13 @@ def _at_rest(parts: Parts, history: list[Exchange]) -> Update:
     }
 
 
-def _timeline(parts: Parts) -> None:
+def _timeline(parts: Parts, chat: Chat) -> None:
     history, shown = parts.history, parts.chat
+
+    def forgets(request: gr.Request) -> tuple[list[Any], list[Any]]:
+        chat.forget(_visitor(request))
+        return [], []
+
     with gr.Accordion("What happened while you watched", open=True):
         gr.HTML(_static("timeline.html"), elem_id="timeline")
         with gr.Row():
@@ -201,19 +206,22 @@ def _timeline(parts: Parts) -> None:
                 save = gr.Button(label, size="sm")
                 save.click(None, [history], None, js=f"all => window.ivl?.save(all, '{kind}')")
             forget = gr.Button("Forget the dialogue", size="sm")
-            forget.click(lambda: ([], []), None, [history, shown])
-            shown.clear(lambda: [], None, history)
+            gr.on([forget.click, shown.clear], forgets, None, [history, shown]).then(
+                None, None, None, js="() => window.ivl?.forget()"
+            )
 
 
 def _static(name: str) -> str:
     return (STATIC / name).read_text("utf-8")
 
 
-def _names_file(value: Any) -> bool:
-    """Whether something in it is what Gradio takes for a file."""
+def _is_plain(value: Any) -> bool:
+    """Whether nothing in it is what Gradio takes for a file, nor text that cannot be sent back."""
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
     if isinstance(value, dict):
-        return "path" in value or any(map(_names_file, value.values()))
-    return isinstance(value, list | tuple) and any(map(_names_file, value))
+        return "path" not in value and all(map(_is_plain, value.values()))
+    return not isinstance(value, list | tuple) or all(map(_is_plain, value))
 
 
 def _visitor(request: gr.Request) -> str:

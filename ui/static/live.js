@@ -17,6 +17,8 @@ export class LivePicture {
     this.newest = null;
     this.name = null;
     this.tries = 0;
+    // Told the name of a stream that is there no more.
+    this.gone = () => {};
     setInterval(() => this.tell(), 100);
   }
 
@@ -43,8 +45,8 @@ export class LivePicture {
       if (socket.readyState === WebSocket.OPEN) socket.send("drawn");
     });
     socket.addEventListener("close", ({ code }) => {
-      // There is no such stream any more.
-      if (socket !== this.socket || code === GONE) return;
+      if (socket !== this.socket) return;
+      if (code === GONE) return this.gone(this.name);
       this.tries += 1;
       if (this.tries === TRIES_BEFORE_MJPEG && !this.newest) this.fallBack();
       setTimeout(() => socket === this.socket && this.connect(), backOff(this.tries));

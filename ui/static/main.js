@@ -24,6 +24,7 @@ export function begin(name, history) {
       source.textContent = now.state === "live" ? "" : `${now.state}: ${now.detail}`;
       if (now.state !== state) timeline.mark(now.state, now.gap_s);
       state = now.state;
+      if (state === "ended" || state === "failed") own?.over(live.name);
     },
     lost: (why) => {
       source.textContent = why;
@@ -41,6 +42,7 @@ export function begin(name, history) {
 
   const section = document.querySelector("#own");
   const own = section && new OwnSources(section, (stream) => look(stream ?? listed));
+  live.gone = (name) => own?.gone(name);
 
   window.ivl = {
     live,
@@ -61,6 +63,7 @@ export function begin(name, history) {
       timeline.pin(exchange);
       this.answers += 1;
     },
+    forget: () => timeline.forget(),
     save(all, kind) {
       download(kind === "json" ? asJson(all) : asMarkdown(all), kind);
     },

@@ -10,6 +10,9 @@ export class OwnSources {
     this.back = section.querySelector(".back");
     this.name = null;
     this.busy = false;
+    // What was asked for before the visitor turned elsewhere is given back.
+    this.turn = 0;
+    addEventListener("pagehide", () => this.giveBack());
     this.camera = new Camera(section.querySelector("video"), (why) => this.leave(why));
     this.back.addEventListener("click", () => this.leave());
     section.querySelector(".camera").addEventListener("click", () => this.bringCamera());
@@ -49,12 +52,17 @@ export class OwnSources {
     this.busy = true;
     try {
       if (kind !== "camera") await this.leave();
+      const { turn } = this;
       this.said.textContent = "Asking for a place.";
       const headers = kind === "address" ? { "Content-Type": "application/json" } : {};
       const answer = await fetch(`/v1/visitors/${kind}`, { method: "POST", body, headers });
       const said = await answer.json();
       if (!answer.ok) throw new Error(refusal(answer.status, said));
       this.name = said.name;
+      if (turn !== this.turn) {
+        await this.giveBack();
+        return null;
+      }
       this.back.hidden = false;
       this.said.textContent = `${done} At most ${said.fps} frames a second; only you see it.`;
       this.watch(said.name);
@@ -68,15 +76,29 @@ export class OwnSources {
   }
 
   async leave(why = "") {
+    this.turn += 1;
     this.camera.stop();
     this.said.textContent = why;
     this.back.hidden = true;
+    if (!this.name) return;
+    this.watch(null);
+    await this.giveBack();
+  }
+
+  // If that fails the server finds out by itself.
+  async giveBack() {
     const { name } = this;
     if (!name) return;
     this.name = null;
-    this.watch(null);
-    // If that fails the server finds out by itself.
-    await fetch(`/v1/visitors/${name}`, { method: "DELETE" }).catch(() => {});
+    await fetch(`/v1/visitors/${name}`, { method: "DELETE", keepalive: true }).catch(() => {});
+  }
+
+  over(name) {
+    if (name === this.name) this.said.textContent = "It has ended; for two minutes you may still ask.";
+  }
+
+  gone(name) {
+    if (name === this.name) this.leave("The server has let it go.");
   }
 }
 

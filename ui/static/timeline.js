@@ -35,6 +35,10 @@ export class Timeline {
     this.add("said", clock(until_s ?? this.last), text);
   }
 
+  forget() {
+    for (const said of [...this.list.getElementsByClassName("said")]) said.remove();
+  }
+
   mark(state, gap_s) {
     const text = document.createElement("p");
     const gap = gap_s ? ` after ${gap_s.toFixed(1)} s without a picture` : "";
