@@ -42,6 +42,12 @@ class GuardedSocket(ServerConnection):
         if len(self.server.handler_tasks) > MOST_SOCKETS:
             self.transport.abort()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._unread.clear()
+        # Or it would refer to itself, and be kept until all garbage is looked for.
+        self.recv_messages.resume = lambda: None
+
     def data_received(self, data: bytes) -> None:
         self._unread += data
         self._read_on()
