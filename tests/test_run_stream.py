@@ -155,11 +155,11 @@ def test_the_collector_passes_over_what_was_loaded_only_while_streams_run() -> N
     before = gc.get_freeze_count()
     with run_stream.collecting_only_new_garbage():
         assert gc.get_freeze_count() > before + 10_000
-        # What refers to itself and has grown old is found before there is much of it.
+        # What has grown old since is looked at before there is much of it.
         collections = gc.get_stats()[2]["collections"]
-        for _ in range(30_000):
-            ring: list[object] = []
-            ring.append(ring)
+        kept: list[list[object]] = []
+        for _ in range(100_000):
+            kept.append([kept])
         assert gc.get_stats()[2]["collections"] > collections
     assert gc.get_freeze_count() == 0
 
