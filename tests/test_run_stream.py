@@ -152,14 +152,16 @@ def test_cuda_that_is_not_there_is_one_line(capfd: pytest.CaptureFixture[str]) -
 
 def test_the_collector_passes_over_what_was_loaded_only_while_streams_run() -> None:
     """Afterwards it is as it was, so that all is taken down in order."""
-    before = gc.get_freeze_count()
+    before, thresholds = gc.get_freeze_count(), gc.get_threshold()
     with run_stream.collecting_only_new_garbage():
         assert gc.get_freeze_count() > before + 10_000
         # What has grown old since is looked at before there is much of it.
         collections = gc.get_stats()[2]["collections"]
+        gc.set_threshold(700, 10, 1)
         kept: list[list[object]] = []
-        for _ in range(100_000):
+        for _ in range(20_000):
             kept.append([kept])
+        gc.set_threshold(*thresholds)
         assert gc.get_stats()[2]["collections"] > collections
     assert gc.get_freeze_count() == 0
 
