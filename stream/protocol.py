@@ -143,7 +143,7 @@ class SessionCreated(ServerMessage):
 
     type: Literal["session.created"] = "session.created"
     session: str
-    server: str
+    server: str = ""
     protocol: Literal["ivl.v1"] = PROTOCOL
     server_version: str
     model: str
@@ -250,13 +250,13 @@ class Stats(ServerMessage):
     read: int
     processed: int
     dropped: dict[str, int]
-    recent_fps: float
+    recent_fps: float = 0.0
     recent_latency_ms: float | None = None
-    stages_ms: dict[str, float]
-    state_bytes: int
-    memory_bytes: int
+    stages_ms: dict[str, float] = Field(default_factory=dict)
+    state_bytes: int = 0
+    memory_bytes: int = 0
     holds: bool | None = None
-    verdict: str
+    verdict: str = ""
 
 
 class Pong(ServerMessage):
