@@ -1,12 +1,13 @@
-"""Pictures of a training, an exam, a soak and of peers, for the documentation.
+"""Pictures of a training, an exam, a soak, of peers and of an open page, for the documentation.
 
     python -m benchmarks.plots training runs/nano/log.jsonl docs/images/training.png
     python -m benchmarks.plots exam answers.jsonl docs/images/exam.png
     python -m benchmarks.plots soak soak.jsonl docs/images/soak.png
     python -m benchmarks.plots peers peers.txt docs/images/peers.png
+    python -m benchmarks.plots page page.jsonl docs/images/page-memory.png
 
 The answers are what `benchmarks.exam --keep` wrote down, the soak what `benchmarks.soak` did, the
-peers what `benchmarks.peers` printed.
+peers what `benchmarks.peers` printed, the page what `benchmarks.page --hours` did.
 """
 
 import argparse
@@ -94,6 +95,18 @@ def peers(printed: Path, out: Path) -> None:
     _finish(figure, (left, right), out)
 
 
+def page(samples: Path, out: Path) -> None:
+    """What a page that stays open holds in its browser, and its server, over the minutes."""
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    minutes = [line["s"] / 60 for line in lines]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
+    left.plot(minutes, [line["heap_mb"] for line in lines], label="heap of the page", linewidth=1)
+    left.set(xlabel="minutes", ylabel="MB", ylim=(0, None), title="The browser")
+    right.plot(minutes, [line["rss_mb"] for line in lines], label="resident memory", linewidth=1)
+    right.set(xlabel="minutes", ylabel="MB", ylim=(0, None), title="The server")
+    _finish(figure, (left, right), out)
+
+
 def _finish(figure: Any, axes: tuple[Any, ...], out: Path) -> None:
     for axis in axes:
         axis.grid(alpha=0.3)
@@ -103,22 +116,21 @@ def _finish(figure: Any, axes: tuple[Any, ...], out: Path) -> None:
     print(out)
 
 
+PLOTS = {"training": training, "soak": soak, "peers": peers, "page": page}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Draw what was measured.")
-    parser.add_argument("what", choices=["training", "exam", "soak", "peers"])
+    parser.add_argument("what", choices=[*PLOTS, "exam"])
     parser.add_argument("files", type=Path, nargs="+", help="what to read, then the picture")
     args = parser.parse_args()
     *sources, out = args.files
     if not sources:
         parser.error("name what to read, then the picture")
-    if args.what == "training":
-        training(sources[0], out)
-    elif args.what == "soak":
-        soak(sources[0], out)
-    elif args.what == "peers":
-        peers(sources[0], out)
-    else:
+    if args.what == "exam":
         exam(sources, out)
+    else:
+        PLOTS[args.what](sources[0], out)
     return 0
 
 
