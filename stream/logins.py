@@ -4,24 +4,14 @@ Whoever has shown a token is given a cookie that stands in for it, for half a da
 program ends.
 """
 
-import hmac
-import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from stream.tickets import Caller
+from stream.tickets import Caller, Pass, find_pass, new_pass
 
 COOKIE = "ivl_login"
 VALID_S = 12 * 3600.0
 MAX_LOGINS = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Login:
-    text: str
-    caller: Caller
-    until_s: float
 
 
 class Logins:
@@ -29,20 +19,17 @@ class Logins:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._given: list[_Login] = []
+        self._given: list[Pass] = []
 
     def give(self, caller: Caller) -> str:
         """A new login for `caller`; of more than MAX_LOGINS the oldest no longer holds."""
-        login = _Login(secrets.token_urlsafe(32), caller, self._clock() + VALID_S)
+        login = new_pass(caller, self._clock() + VALID_S)
         self._given = [*self._given[1 - MAX_LOGINS :], login]
         return login.text
 
     def caller(self, text: str) -> Caller:
         """Whom a login stands for, who can do nothing if it is none."""
-        now_s, caller = self._clock(), Caller()
+        now_s = self._clock()
         self._given = [login for login in self._given if now_s < login.until_s]
-        # All are compared, each in constant time: how long it takes tells nothing of a login.
-        for login in self._given:
-            if hmac.compare_digest(login.text.encode(), text.encode(errors="replace")):
-                caller = login.caller
-        return caller
+        login = find_pass(self._given, text)
+        return Caller() if login is None else login.caller

@@ -7,7 +7,7 @@ Whoever has a token gets a ticket for it and hands it to a page, which connects 
 import hmac
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
@@ -32,10 +32,27 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ticket:
+class Pass:
+    """A text that stands for a caller until a time: a ticket, or a login."""
+
     text: str
     caller: Caller
     until_s: float
+
+
+def new_pass(caller: Caller, until_s: float) -> Pass:
+    """One whose text cannot be guessed."""
+    return Pass(secrets.token_urlsafe(32), caller, until_s)
+
+
+def find_pass(given: Sequence[Pass], text: str) -> Pass | None:
+    """The one with this text."""
+    found = None
+    # All are compared, each in constant time: how long it takes tells nothing of a text.
+    for one in given:
+        if hmac.compare_digest(one.text.encode(), text.encode(errors="replace")):
+            found = one
+    return found
 
 
 class Tickets:
@@ -43,7 +60,7 @@ class Tickets:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._given: list[_Ticket] = []
+        self._given: list[Pass] = []
 
     def give(self, caller: Caller) -> str:
         """A new ticket that lets in once, as `caller`; raises TooManyTicketsError."""
@@ -51,20 +68,18 @@ class Tickets:
         now_s = self._clock()
         if len(self._given) >= MAX_TICKETS:
             raise TooManyTicketsError(self._given[0].until_s - now_s)
-        ticket = _Ticket(secrets.token_urlsafe(32), caller, now_s + VALID_S)
+        ticket = new_pass(caller, now_s + VALID_S)
         self._given.append(ticket)
         return ticket.text
 
     def take(self, text: str) -> Caller:
         """Whom a ticket stands for, who can do nothing if it is none; it is used up."""
         self._forget_old()
-        caller = Caller()
-        # All are compared, each in constant time: how long it takes tells nothing of a ticket.
-        for ticket in list(self._given):
-            if hmac.compare_digest(ticket.text.encode(), text.encode(errors="replace")):
-                caller = ticket.caller
-                self._given.remove(ticket)
-        return caller
+        ticket = find_pass(self._given, text)
+        if ticket is None:
+            return Caller()
+        self._given.remove(ticket)
+        return ticket.caller
 
     def _forget_old(self) -> None:
         now_s = self._clock()

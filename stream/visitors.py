@@ -26,7 +26,7 @@ VISITORS_PATH = "/v1/visitors/"
 TARGET_FPS = 25.0
 # Less than this is not worth watching.
 LEAST_FPS = 5.0
-# Streams outlive a page that is loaded again.
+# Streams outlive a connection that is lost for a moment.
 GRACE_S = 15.0
 # What a clip has shown can still be asked about.
 KEPT_S = 120.0
