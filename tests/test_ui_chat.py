@@ -223,7 +223,7 @@ def test_what_nobody_goes_on_with_does_not_shut_its_visitor_out() -> None:
         chat = Chat(ByHand("a"))
         left = chat.ask("v", 0, "cam", "Who?", [])
         left.__enter__()
-        chat._open["v"].done = await chat._open["v"].end()
+        chat._open["v"].answer.done = await chat._open["v"].answer.end()
         assert len(await heard(chat, [])) == 2
 
     asyncio.run(ask())

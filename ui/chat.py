@@ -110,6 +110,14 @@ def turn(question: str, answer: str) -> list[dict[str, str]]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """An answer under way, and the dialogue that it continues."""
+
+    answer: OpenAnswer
+    history: list[Exchange]
+
+
 @dataclass(slots=True)
 class Chat:
     """Asks for visitors, one question at a time for each.
@@ -121,8 +129,7 @@ class Chat:
     asking: Asking
     caution: Callable[[str], str] = lambda question: ""
     now: Callable[[], float] = time.monotonic
-    _open: dict[str, OpenAnswer] = field(default_factory=dict)
-    _continued: dict[str, list[Exchange]] = field(default_factory=dict)
+    _open: dict[str, _Open] = field(default_factory=dict)
 
     @contextmanager
     def ask(
@@ -136,18 +143,17 @@ class Chat:
             QuestionRefusedError: it was not asked; one sentence says why.
         """
         # A handler that nobody goes on with keeps what it asked.
-        for one in [one for one, answer in self._open.items() if answer.done is not None]:
-            del self._open[one], self._continued[one]
+        self._open = {who: one for who, one in self._open.items() if one.answer.done is None}
         if visitor in self._open:
             raise QuestionRefusedError("One question at a time: stop the answer, or wait for it.")
-        answer = self._ask(caller, stream, text, history)
-        self._open[visitor], self._continued[visitor] = answer, history
+        open = _Open(self._ask(caller, stream, text, history), history)
+        self._open[visitor] = open
         try:
-            yield self._follow(answer)
+            yield self._follow(open.answer)
         finally:
-            if self._open.get(visitor) is answer:
-                del self._open[visitor], self._continued[visitor]
-            answer.cancel()
+            if self._open.get(visitor) is open:
+                del self._open[visitor]
+            open.answer.cancel()
 
     async def _follow(self, answer: OpenAnswer) -> AsyncGenerator[str | Exchange]:
         async for said in paced(answer.texts(), 1 / UPDATES_S, self.now):
@@ -157,13 +163,13 @@ class Chat:
 
     def stop(self, visitor: str) -> None:
         """End the visitor's answer; nothing happens if there is none."""
-        answer = self._open.get(visitor)
-        if answer is not None:
-            answer.cancel()
+        if visitor in self._open:
+            self._open[visitor].answer.cancel()
 
     def forget(self, visitor: str) -> None:
         """Let an answer that is under way have nothing before it."""
-        self._continued.get(visitor, []).clear()
+        if visitor in self._open:
+            self._open[visitor].history.clear()
 
     def _ask(self, caller: int, stream: str, text: str, history: list[Exchange]) -> OpenAnswer:
         turns: list[Turn] = [
