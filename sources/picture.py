@@ -1,8 +1,9 @@
-"""Pictures given as bytes: JPEG, PNG or WebP, judged by their header before they are decoded."""
+"""Pictures as bytes: those given, judged by their header before they are decoded, and made."""
 
 import io
 import warnings
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -49,6 +50,12 @@ def decode_picture(
             return np.ascontiguousarray(np.array(upright.convert("RGB")))
         except (OSError, ValueError, SyntaxError, EOFError) as error:
             raise PictureError(f"The picture is damaged; {_WANTED}.") from error
+
+
+def encode_jpeg(image: npt.NDArray[np.uint8], quality: int) -> bytes:
+    """Return uint8 RGB [H, W, 3] as a JPEG of a quality up to 100."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def _open(data: bytes, max_pixels: int, max_bytes: int) -> Image.Image:

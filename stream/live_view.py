@@ -15,9 +15,11 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 import cv2
+import numpy as np
 from websockets.exceptions import ConnectionClosed
 
 from sources.frame import VideoFrame
+from sources.picture import encode_jpeg
 from stream.client_socket import Socket
 from stream.events import Event, FrameAdmitted
 from stream.protocol_replies import refusal
@@ -164,11 +166,9 @@ class LiveView:
 
 
 def _encode(frame: VideoFrame) -> LivePicture:
-    bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-    height, width = bgr.shape[:2]
+    image, (height, width) = frame.image, frame.image.shape[:2]
     scale = MAX_SIDE / max(height, width)
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        bgr = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)
-    _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    return LivePicture(frame, jpeg.tobytes())
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return LivePicture(frame, encode_jpeg(image, _JPEG_QUALITY))

@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import cv2
-
+from sources.picture import encode_jpeg
 from stream.hub import RegistryStreams
 from stream.metrics import CONTENT_TYPE, Metrics
 from stream.registry import StreamRegistry, UnknownStreamError
@@ -63,9 +62,8 @@ class Pages:
             return text_page(404, str(error))
         if frame is None:
             return text_page(503, "no frame has come yet")
-        bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-        _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        return Page(200, "image/jpeg", jpeg.tobytes(), {"Cache-Control": "no-store"})
+        jpeg = encode_jpeg(frame.image, _JPEG_QUALITY)
+        return Page(200, "image/jpeg", jpeg, {"Cache-Control": "no-store"})
 
 
 def text_page(status: int, text: str) -> Page:
