@@ -212,7 +212,7 @@ def _server(
 
             visitors = Visitors(streams, talk.live, pushed, args.visitors, _policy(args))
             texts = Texts(introduction(model), examples(model), partial(caution, model))
-            mount_page(app, streams, asking, visitors, texts)
+            mount_page(app, streams, asking, visitors, texts, logs_out=bool(doors.tokens))
         address, path = Address(host, port, origins, tls), "/" if args.ui else "/v1"
         servers.append(HttpServer(app, asking, talk, doors, address, path))
     return ServerThread(*servers)

@@ -1,4 +1,4 @@
-"""Where a person shows a token to be let in by a browser from then on."""
+"""Where a person shows a token to be let in by a browser from then on, until they log out."""
 
 from urllib.parse import parse_qs
 
@@ -9,6 +9,7 @@ from stream.doors import Doors
 from stream.logins import COOKIE, VALID_S
 
 LOGIN_PATH = "/login"
+LOGOUT_PATH = "/logout"
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -33,7 +34,7 @@ _PAGE = """<!doctype html>
 
 
 def add_login(app: FastAPI, doors: Doors) -> None:
-    """Have the application log people in; whoever needs no token is sent on."""
+    """Have the application log people in and out; whoever needs no token is sent on."""
 
     @app.get(LOGIN_PATH)
     async def ask() -> Response:
@@ -55,6 +56,13 @@ def add_login(app: FastAPI, doors: Doors) -> None:
             httponly=True,
             samesite="lax",
         )
+        return response
+
+    @app.post(LOGOUT_PATH)
+    async def log_out(request: Request) -> Response:
+        doors.logins.end(request.cookies.get(COOKIE, ""))
+        response = RedirectResponse(LOGIN_PATH, 303)
+        response.delete_cookie(COOKIE)
         return response
 
 

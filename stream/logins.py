@@ -27,6 +27,11 @@ class Logins:
         self._given = [*self._given[1 - MAX_LOGINS :], login]
         return login.text
 
+    def end(self, text: str) -> None:
+        """Let a login no longer hold."""
+        login = find_pass(self._given, text)
+        self._given = [other for other in self._given if other is not login]
+
     def caller(self, text: str) -> Caller:
         """Whom a login stands for, who can do nothing if it is none."""
         now_s = self._clock()

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from tests.browser import browser_page
+from tests.page_visits import slow_answers
 
-__all__ = ["browser_page"]  # a fixture of every test that names it
+__all__ = ["browser_page", "slow_answers"]  # fixtures of every test that names them
 
 
 def pytest_configure(config: pytest.Config) -> None:

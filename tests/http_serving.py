@@ -105,7 +105,8 @@ def serving_http(
             # Here, for it takes seconds.
             from ui.mounted import Texts, mount_page
 
-            mount_page(app, registry, asking, visitors, Texts("UNTRAINED weights.", (EXAMPLE,)))
+            texts = Texts("UNTRAINED weights.", (EXAMPLE,))
+            mount_page(app, registry, asking, visitors, texts, logs_out=bool(doors.tokens))
         servers: list[Serves] = [HttpServer(app, asking, talk, doors, address)]
         if both:
             servers.append(Server(talk, registry, metrics, doors, address))

@@ -24,8 +24,12 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def post_token(served: ServedHttp, token: str, **headers: str) -> HTTPResponse | HTTPError:
     """What is answered to the form."""
-    url = served.url.removesuffix("/v1") + "/login"
-    request = urllib.request.Request(url, f"token={token}".encode(), headers)
+    return post(served, "/login", f"token={token}", **headers)
+
+
+def post(served: ServedHttp, path: str, body: str, **headers: str) -> HTTPResponse | HTTPError:
+    url = served.url.removesuffix("/v1") + path
+    request = urllib.request.Request(url, body.encode(), headers)
     try:
         answer: HTTPResponse = urllib.request.build_opener(NoRedirect).open(request)
     except HTTPError as error:
@@ -75,6 +79,20 @@ def test_what_is_no_token_is_refused_in_words(served: ServedHttp) -> None:
         assert answer.status == 403 and answer.headers["set-cookie"] is None
         body = answer.read()
         assert b"not known" in body and b"<script>" not in body
+
+
+def test_who_logs_out_is_out_and_no_one_else(served: ServedHttp) -> None:
+    given, other = (
+        post_token(served, TOKEN).headers["set-cookie"].partition(";")[0] for _ in range(2)
+    )
+    assert post(served, "/logout", "", Cookie=given, Origin=EVIL).status == 403
+    assert fetch(served, "/v1/models", None, Cookie=given)[0] == 200
+    answer = post(served, "/logout", "", Cookie=given)
+    assert (answer.status, answer.headers["location"]) == (303, "/login")
+    assert "Max-Age=0" in answer.headers["set-cookie"]
+    assert fetch(served, "/v1/models", None, Cookie=given)[0] == 401
+    assert fetch(served, "/v1/models", None, Cookie=other)[0] == 200
+    assert post(served, "/logout", "", Cookie=given).status == 401
 
 
 def test_pages_of_others_may_not_log_anyone_in(served: ServedHttp) -> None:

@@ -12,8 +12,8 @@ from tests.browser import BrowserPage
 from tests.clips import number_of, numbered_picture
 from tests.http_serving import ServedHttp, serving_http
 from tests.page_program import program
+from tests.page_visits import ask, chat, live_source, visit, wait_for_answers
 from tests.test_stream_server import wait_until
-from tests.test_ui_page import ask, chat, live_source, visit, wait_for_answers
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

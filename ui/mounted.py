@@ -82,9 +82,19 @@ class SafePages:
 
 
 def mount_page(
-    app: FastAPI, registry: StreamRegistry, asking: Asking, visitors: Visitors, texts: Texts
+    app: FastAPI,
+    registry: StreamRegistry,
+    asking: Asking,
+    visitors: Visitors,
+    texts: Texts,
+    *,
+    logs_out: bool = False,
 ) -> FastAPI:
-    """The application with the page at PAGE_PATH, to which `/` leads."""
+    """The application with the page at PAGE_PATH, to which `/` leads.
+
+    Args:
+        logs_out: people have logged in, and may log out.
+    """
     lifespan = app.router.lifespan_context
 
     @asynccontextmanager
@@ -111,7 +121,7 @@ def mount_page(
     app.add_middleware(SafePages)
     add_visitors(app, visitors)
     own = OwnSources(visitors.places, bool(visitors.policy.hosts))
-    page = make_page(registry.names, Chat(asking, texts.caution), texts, own)
+    page = make_page(registry.names, Chat(asking, texts.caution), texts, own, logs_out=logs_out)
     # Only then does Gradio check what files it is told of.
     page.has_launched = True
     page.queue(default_concurrency_limit=8, max_size=64, api_open=False)

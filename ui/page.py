@@ -19,6 +19,8 @@ from stream.question import MAX_QUESTION_CHARS, QuestionRefusedError
 from stream.tickets import Caller
 from ui.chat import Chat, Exchange, keep_history, messages, read_history, turn
 
+# In the browser's storage; main.js removes it when its user logs out.
+KEPT_AS = "ivl-history"
 STATIC = Path(__file__).parent / "static"
 Update = dict[Any, Any]
 
@@ -71,7 +73,9 @@ class Parts:
     watched: gr.Textbox
 
 
-def make_page(names: list[str], chat: Chat, texts: Texts, own: OwnSources) -> gr.Blocks:
+def make_page(
+    names: list[str], chat: Chat, texts: Texts, own: OwnSources, *, logs_out: bool = False
+) -> gr.Blocks:
     """The page, for a server to mount; `names` are of the streams that all may watch."""
     with Page(title="InfiniteVL Stream", analytics_enabled=False, fill_width=True) as page:
         with gr.Row(equal_height=False):
@@ -79,13 +83,15 @@ def make_page(names: list[str], chat: Chat, texts: Texts, own: OwnSources) -> gr
                 stream, question, ask, stop = _look_and_ask(names, texts)
             with gr.Column(scale=2, min_width=320):
                 shown = _answers_and_numbers()
-        history = gr.BrowserState([], storage_key="ivl-history", secret="ivl")
+        history = gr.BrowserState([], storage_key=KEPT_AS, secret="ivl")
         watched = gr.Textbox(visible=False, max_length=64)
         parts = Parts(shown, question, ask, stop, history, watched)
         _timeline(parts, chat)
         if own.places:
             address = _static("address.html") if own.addresses else ""
             gr.HTML(_static("own.html").replace("<!-- address -->", address), elem_id="own")
+        if logs_out:
+            gr.HTML(_static("logout.html"), elem_id="logout")
         _dialogue(page, parts, chat)
         page.load(lambda kept: messages(read_history(kept)), [history], [shown]).then(
             None,

@@ -68,5 +68,8 @@ export function begin(name, history) {
       download(kind === "json" ? asJson(all) : asMarkdown(all), kind);
     },
   };
+  document.querySelector("#logout form")?.addEventListener("submit", () => {
+    localStorage.removeItem("ivl-history");
+  });
   if (name) look(name);
 }

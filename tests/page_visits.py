@@ -1,0 +1,53 @@
+"""What visitors of the page do, for all tests of it."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sources.frame import VideoSource
+from sources.open import open_source
+from stream.steps import Steps
+from tests.http_serving import ServedHttp
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+DRAWN = "window.ivl && window.ivl.live.drawn > {}"
+
+
+def live_source() -> VideoSource:
+    return open_source("synthetic:320x180@25")
+
+
+@pytest.fixture
+def slow_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token takes so long that answers can be watched and stopped."""
+    decode = Steps.decode
+
+    def slowly(self: Steps, ids: Sequence[int], slots: Sequence[int]) -> Any:
+        time.sleep(0.03)
+        return decode(self, ids, slots)
+
+    monkeypatch.setattr(Steps, "decode", slowly)
+
+
+def visit(page: "Page", served: ServedHttp) -> None:
+    """Open the page and wait for its first pictures."""
+    page.goto(served.url.removesuffix("/v1"))
+    page.wait_for_function(DRAWN.format(2))
+
+
+def ask(page: "Page", question: str) -> None:
+    box = page.locator("#question textarea")
+    box.fill(question)
+    box.press("Enter")
+
+
+def wait_for_answers(page: "Page", count: int) -> None:
+    page.wait_for_function(f"window.ivl.answers >= {count}")
+
+
+def chat(page: "Page") -> str:
+    return page.locator("#chat").inner_text()
