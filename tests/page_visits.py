@@ -1,14 +1,9 @@
 """What visitors of the page do, for all tests of it."""
 
-import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import pytest
+from typing import TYPE_CHECKING
 
 from sources.frame import VideoSource
 from sources.open import open_source
-from stream.steps import Steps
 from tests.http_serving import ServedHttp
 
 if TYPE_CHECKING:
@@ -19,18 +14,6 @@ DRAWN = "window.ivl && window.ivl.live.drawn > {}"
 
 def live_source() -> VideoSource:
     return open_source("synthetic:320x180@25")
-
-
-@pytest.fixture
-def slow_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token takes so long that answers can be watched and stopped."""
-    decode = Steps.decode
-
-    def slowly(self: Steps, ids: Sequence[int], slots: Sequence[int]) -> Any:
-        time.sleep(0.03)
-        return decode(self, ids, slots)
-
-    monkeypatch.setattr(Steps, "decode", slowly)
 
 
 def visit(page: "Page", served: ServedHttp) -> None:

@@ -12,7 +12,6 @@ import termios
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,6 @@ import run_stream
 ROOT = Path(run_stream.__file__).parent
 SHORT = "synthetic:112x112@25#12"
 PATIENCE_S = 60.0
-
-
-@pytest.fixture(autouse=True)
-def _unchanged_process() -> Iterator[None]:
-    """What `main` sets for its whole process is set back."""
-    handlers = [(n, signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)]
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    for number, handler in handlers:
-        signal.signal(number, handler)
 
 
 def refused(capfd: pytest.CaptureFixture[str], *argv: str) -> str:

@@ -1,31 +1,17 @@
 """The program with several streams: each is watched and answered for itself."""
 
 import json
-import signal
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import run_stream
 from sources.errors import SourceError
 from tests.stream_helpers import ScriptedSource, scripted, video_frame
 
 TINY = ["--model", "random:tiny", "--pace", "max", "--max-tokens", "4"]
-
-
-@pytest.fixture(autouse=True)
-def _unchanged_process() -> Iterator[None]:
-    """What `main` sets for its whole process is set back."""
-    handlers = [(n, signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)]
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    for number, handler in handlers:
-        signal.signal(number, handler)
 
 
 def run(capfd: pytest.CaptureFixture[str], *argv: str) -> tuple[int, list[dict[str, Any]]]:

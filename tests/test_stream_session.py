@@ -1,7 +1,6 @@
 """A session on real threads: questions at their moments, one end each, and a wait that returns."""
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -30,13 +29,6 @@ from tests.stream_helpers import (
     video_frame,
 )
 from tests.watched_session import ENDLESS, SHORT, Watch
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS, max_streams=2))
-    with running(engine):
-        yield engine
 
 
 def test_frames_and_questions_of_a_whole_stream(engine: Engine) -> None:

@@ -1,7 +1,6 @@
 """Sessions that are stopped, fail or are pestered: everything ends once, and waiting returns."""
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,13 +30,6 @@ from tests.stream_helpers import (
     video_frame,
 )
 from tests.watched_session import ENDLESS, Watch
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS, max_streams=2))
-    with running(engine):
-        yield engine
 
 
 def test_stop_cancels_everything_once(engine: Engine) -> None:

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from rich.console import Console
 from rich.text import Text
 
 from stream.engine import Engine, EngineConfig
@@ -33,18 +32,6 @@ def streams() -> Iterator[StreamRegistry]:
         streams.open("yard", scripted(6), StreamConfig(fps=None))
         yield streams
         streams.stop_all("the test is over", PATIENCE_S)
-
-
-@pytest.fixture
-def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """Where a terminal that takes itself for a real one draws."""
-    drawn = io.StringIO()
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(
-        "ui.terminal.Console",
-        lambda **more: Console(file=drawn, force_terminal=True, width=200, **more),
-    )
-    return drawn
 
 
 class Typed:

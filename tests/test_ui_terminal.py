@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from rich.console import Console
 from rich.text import Text
 
 from stream.engine import Engine, EngineConfig
@@ -60,18 +59,6 @@ def silent(engine: Engine) -> StreamRegistry:
     streams = StreamRegistry(engine, 1)
     streams.open("stream", scripted(1, holds=True), StreamConfig(fps=None))
     return streams
-
-
-@pytest.fixture
-def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """Where a terminal that takes itself for a real one draws."""
-    drawn = io.StringIO()
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(
-        "ui.terminal.Console",
-        lambda **more: Console(file=drawn, force_terminal=True, width=200, **more),
-    )
-    return drawn
 
 
 def watch(session: StreamSession, terminal: Terminal) -> int:
