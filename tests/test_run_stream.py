@@ -62,7 +62,7 @@ def test_source_that_cannot_be_opened_is_one_line(
 
 def test_a_missing_camera_is_waited_for(capfd: pytest.CaptureFixture[str]) -> None:
     """It is said what is missing and when it is tried again; the duration still ends the run."""
-    assert run_stream.main(["--source", "99", "--duration", "1", "--json"]) == 0
+    assert run_stream.main(["--source", "99", "--duration", "3", "--json"]) == 0
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     states = [line for line in lines if line["type"] == "SourceState"]
     assert [s["condition"] for s in states[:2]] == ["connecting", "reconnecting"]
