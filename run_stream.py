@@ -257,7 +257,13 @@ def _engine_config(args: argparse.Namespace, model: LoadedModel, num_streams: in
     if args.frame_size is not None:
         grid = _grid(args.frame_size, model.vlm.config.vision)
         tokens = grid[0] * grid[1]
-    return EngineConfig(tokens, grid, max_streams=num_streams, max_context=args.max_context)
+    return EngineConfig(
+        tokens,
+        grid,
+        max_streams=num_streams,
+        max_answers=args.max_answers,
+        max_context=args.max_context,
+    )
 
 
 def _grid(size: tuple[int, int], vision: VisionConfig) -> tuple[int, int]:

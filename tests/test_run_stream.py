@@ -116,6 +116,8 @@ def test_bad_model_folder_is_one_line(capfd: pytest.CaptureFixture[str], tmp_pat
         ("--top-p", "0", "top_p"),
         ("--threads", "-1", "whole number"),
         ("--threads", "99999999999999999999", "whole number"),
+        ("--max-answers", "0", "whole number"),
+        ("--max-answers", "65", "whole number"),
         ("--max-context", "-3", "whole number"),
         ("--max-context", "0", "whole number"),
         ("--start", "-1", "seconds"),
@@ -183,6 +185,18 @@ def test_json_run_answers_every_question(capfd: pytest.CaptureFixture[str]) -> N
     assert lines[-1]["type"] == "Summary"
     assert (lines[-1]["read"], lines[-1]["processed"]) == (12, 12)
     assert captured.err == ""
+
+
+@pytest.mark.parametrize(("answers", "in_turns"), [(1, True), (2, False)])
+def test_so_many_questions_are_answered_at_once(
+    capfd: pytest.CaptureFixture[str], answers: int, in_turns: bool
+) -> None:
+    questions = ["--ask", "0s: This?", "--ask", "0s: That?", "--max-tokens", "8"]
+    model = ["--model", "random:tiny", "--pace", "max", "--max-answers", str(answers)]
+    assert run_stream.main(["--source", SHORT, "--json", *questions, *model]) == 0
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    said = [line["question_id"] for line in lines if line["type"] == "AnswerDelta"]
+    assert set(said) == {1, 2} and (said == sorted(said)) == in_turns
 
 
 def test_plain_run_says_that_the_model_is_untrained(capfd: pytest.CaptureFixture[str]) -> None:

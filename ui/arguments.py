@@ -3,7 +3,7 @@
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +16,8 @@ TRANSPORTS = ["tcp", "udp"]
 ON_GAP = ["keep", "reset"]
 MAX_THREADS = 1024
 MAX_PLACES = 64
+MAX_ANSWERS = 64
+MAX_CONTEXT = 1 << 24
 UI_ADDRESS = "127.0.0.1:7860"
 
 
@@ -97,16 +99,25 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
     )
     add("--rtsp-transport", choices=TRANSPORTS, default="tcp")
     add("--hwaccel", choices=HWACCELS, help="decode network streams in hardware where that works")
-    add("--frame-size", type=frame_size, metavar="WxH", help="default: the picture's own shape")
+    add(
+        "--frame-size",
+        type=frame_size,
+        metavar="WxH",
+        help="default: the model's own, or else the picture's",
+    )
     add("--device", default="auto", help="auto, cpu, cuda")
     add("--precision", choices=("auto", "fp8"), default="auto", help="fp8: 8-bit products, on CUDA")
     add(
         "--threads",
-        type=_threads,
+        type=_whole(0, MAX_THREADS),
         default=0,
         help="CPU threads of the model (default: one less than there are cores, at most 4)",
     )
-    add("--max-context", type=_count, help="tokens a full-attention checkpoint may remember")
+    add(
+        "--max-context",
+        type=_whole(1, MAX_CONTEXT),
+        help="tokens a full-attention checkpoint may remember",
+    )
 
 
 def _add_serving(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +136,7 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--visitors",
-        type=_places,
+        type=_whole(0, MAX_PLACES),
         metavar="N",
         help="places for sources that visitors of the page bring (default 1 with --ui)",
     )
@@ -164,6 +175,13 @@ def _add_answering(parser: argparse.ArgumentParser) -> None:
         help="at that time of the stream, or now; of the stream NAME, or else of the first",
     )
     add("--max-tokens", type=int, default=64, help="longest answer (default 64)")
+    add(
+        "--max-answers",
+        type=_whole(1, MAX_ANSWERS),
+        default=4,
+        metavar="N",
+        help="questions answered at once (default 4); others wait",
+    )
     add("--temperature", type=float, default=0.0, help="0 (default) is greedy")
     add("--top-p", type=float, default=1.0)
     add("--deadline", type=positive, metavar="SECONDS", help="cut an answer after this time")
@@ -205,22 +223,17 @@ def _address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    """Reads whole numbers from `least` to `most`."""
 
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number from {least} to {most}"
+            )
+        return int(text)
 
-def _places(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= MAX_PLACES):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number up to {MAX_PLACES}")
-    return int(text)
-
-
-def _threads(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= MAX_THREADS):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number up to {MAX_THREADS}")
-    return int(text)
+    return read
 
 
 def frame_size(text: str) -> tuple[int, int]:
