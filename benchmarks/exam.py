@@ -213,6 +213,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=["best", "float32", "bfloat16"], default="best")
     args = parser.parse_args(argv)
+    if "clips" in args.rooms and args.clips is None and not args.read:
+        parser.error("--rooms clips needs --clips FOLDER")
     if args.read:
         answered = read(args.read)
     else:
