@@ -1,14 +1,17 @@
 """What do a frame and the memory of a stream cost as the stream grows, beside a growing cache?
 
     python -m benchmarks.peers --frames 10 50 100 200
+    python -m benchmarks.peers --published InfiniteVL/infinitevl/infinitevl_streaming
 
 In one run on one GPU: ours (replayed graphs, a bounded state), then Qwen2.5-VL-3B as `transformers`
-runs it, its cache keeping every frame. Both have random weights of the published shape in bf16 and
-see 448 x 448 pictures, 256 tokens each, one after the other. A frame's time is the median of a few
-that end there; memory is what is allocated on the device afterwards: weights, state, all else.
+runs it, its cache keeping every frame, then on request the published code of our model's shape
+(`benchmarks/published.py`). All have random weights of the published shape in bf16 and see
+448 x 448 pictures, 256 tokens each, one after the other. A frame's time is the median of a few that
+end there; memory is what is allocated on the device afterwards: weights, state, all else.
 
-Needs `transformers`, which nothing else here does. It launches every kernel from Python, and no one
-has tuned it for this: it shows how a growing cache behaves, not how fast that model can be.
+Needs `transformers`, which nothing else here does (`--published` needs 4.57). It launches every
+kernel from Python, and no one has tuned it for this: it shows how a growing cache behaves, not how
+fast that model can be.
 """
 
 import argparse
@@ -17,12 +20,14 @@ import inspect
 import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import published
 from benchmarks.loading import load
 from benchmarks.report import in_ms, quantile, show
 from model.rope import frame_positions
@@ -36,6 +41,7 @@ FPS = 25
 BLOCK = 9
 PEER = "Qwen2.5-VL-3B, transformers"
 OURS = "ours"
+PUBLISHED = "InfiniteVL as published, eager"
 Watch = Callable[[int], None]
 
 
@@ -83,6 +89,13 @@ def qwen() -> Watch:
     return watch
 
 
+def as_published(folder: Path) -> dict[str, Callable[[], Watch]]:
+    """The published code as a peer, by its name."""
+    build = published.find(folder)
+    name = PUBLISHED if published.has_flash_attn() else f"{PUBLISHED}, SDPA"
+    return {name: lambda: published.watch(build, GRID, FPS)}
+
+
 # As published in the checkpoint's config.json.
 TEXT: dict[str, Any] = {
     "hidden_size": 2048,
@@ -93,10 +106,10 @@ TEXT: dict[str, Any] = {
     "vocab_size": 151936,
     "rms_norm_eps": 1e-6,
     "max_position_embeddings": 128000,
-    "rope_parameters": {
-        "rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]
-    },
-}  # fmt: skip
+    # transformers 4 and 5 both read these.
+    "rope_theta": 1e6,
+    "rope_scaling": {"rope_type": "default", "mrope_section": [16, 24, 24]},
+}
 VISION: dict[str, Any] = {
     "depth": 32,
     "hidden_size": 1280,
@@ -138,10 +151,17 @@ def measure(make: Callable[[], Watch], marks: list[int]) -> list[dict[str, Any]]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0, or 2 without a GPU or `transformers`."""
+    """0, or 2 without a GPU or `transformers`, or if the published code cannot be run."""
     parser = argparse.ArgumentParser(description="A bounded state beside a growing cache.")
     parser.add_argument("--frames", type=int, nargs="+", default=[10, 50, 100, 200])
+    of_clone = "also measure the published code, infinitevl/infinitevl_streaming of its clone"
+    parser.add_argument("--published", type=Path, metavar="FOLDER", help=of_clone)
     args = parser.parse_args(argv)
+    try:
+        peers = PEERS | (as_published(args.published) if args.published else {})
+    except published.UnusableError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if not torch.cuda.is_available():
         print("error: torch sees no CUDA device here", file=sys.stderr)
         return 2
@@ -151,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
         print("error: transformers is not installed: pip install transformers", file=sys.stderr)
         return 2
     marks = sorted(set(args.frames))
-    found = {name: measure(make, marks) for name, make in PEERS.items()}
+    found = {name: measure(make, marks) for name, make in peers.items()}
     rows = [
         [f"{name}, frame {row['frame']}", milliseconds(row["frame_ms"] / 1e3),
          f"{row['allocated_bytes'] / 1e9:.2f} GB"]
