@@ -59,7 +59,7 @@ def find(folder: Path) -> Build:
             build()
     except Exception as error:  # which one, foreign code on other versions decides
         found = f"transformers {version('transformers')} ({NEEDS})"
-        said = f"{type(error).__name__}: {error}"
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UnusableError(f"the published code does not run with {found}: {said}") from error
     return build
 

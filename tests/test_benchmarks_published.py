@@ -116,7 +116,7 @@ def test_code_that_another_version_does_not_take(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(published, "version", lambda name: "0.1")
-    (folder / file).write_text("raise TypeError('no such name')")
+    (folder / file).write_text("raise TypeError('no such\\nname')")
     said = refusal(folder, capsys)
     assert "transformers 0.1" in said and "TypeError: no such name" in said
     assert str(folder) not in sys.path
