@@ -61,13 +61,13 @@ def test_pages_may_fetch_nothing_from_elsewhere() -> None:
         assert not re.findall(rb"(?:src|href)=\"https?://", body)
 
 
-def asked(served: ServedHttp, *inputs: Any) -> str:
+def asked(served: ServedHttp, *inputs: Any, session: str | None = None) -> str:
     """All that is told of a question whose inputs are not a browser's."""
     config = re.search(rb"window.gradio_config = (.*?);</script>", fetch(served, "/ui/")[2])
     assert config is not None
     events = json.loads(config[1])["dependencies"]
     number = next(event["id"] for event in events if event["api_name"] == "ask")
-    session = uuid.uuid4().hex[:10]
+    session = session or uuid.uuid4().hex[:10]
     body = {"fn_index": number, "data": list(inputs), "session_hash": session}
     assert fetch(served, JOIN, method="POST", body=body)[0] == 200
     return fetch(served, f"/ui/gradio_api/queue/data?session_hash={session}")[2].decode()
@@ -84,6 +84,17 @@ def test_no_file_is_read_for_whoever_names_it(served: ServedHttp, tmp_path: Path
             assert "Text is taken here, no files" in told and "/tokens" not in told
     assert "Text is taken here" in asked(served, "a half \ud800 character", "cam", [])
     assert '"process_completed"' in asked(served, "What?", "cam", [])
+
+
+def test_a_page_that_stays_open_keeps_no_more_with_every_question(served: ServedHttp) -> None:
+    """Of each component one, and not one for each question with the dialogue until then."""
+    [page] = [r for r in served.app.routes if getattr(r, "path", "") == "/ui"]
+    kept = []
+    for _ in range(4):
+        assert '"success":true' in asked(served, "What?", "cam", [], session="stays-open")
+        state = page.app.state_holder["stays-open"]
+        kept.append((len(state.blocks_config.blocks), len(state.config_values)))
+    assert kept[1] == kept[-1]
 
 
 def test_what_the_page_does_not_need_is_not_there(served: ServedHttp, tmp_path: Path) -> None:

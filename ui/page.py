@@ -43,10 +43,11 @@ class OwnSources:
 
 
 class Page(gr.Blocks):
-    """Gradio's page, but that no event takes files.
+    """Gradio's page, but that no event takes files, and that visits keep no components.
 
     Else a path or an address in place of a text would have Gradio read it and keep it for whoever
-    asked.
+    asked. And of a component that was once updated in part it would keep another copy for each
+    event, for as long as the page is open.
     """
 
     async def preprocess_data(
@@ -58,7 +59,12 @@ class Page(gr.Blocks):
     ) -> Any:
         if not all(map(_is_plain, inputs)):
             raise gr.Error("Text is taken here, no files.", print_exception=False)
-        return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        values = await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        if state is not None:
+            for kept in (state.blocks_config.blocks, state.config_values):
+                for copied in kept.keys() - self.blocks.keys():
+                    del kept[copied]
+        return values
 
 
 @dataclass(frozen=True, slots=True)
