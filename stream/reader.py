@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sources.errors import SourceError
 from sources.frame import Image, SourceItem, VideoFrame, VideoSource
-from sources.status import FramesLost, SourceCondition, SourceStatus
+from sources.status import FramesLost, LossReason, SourceCondition, SourceStatus
 from stream.buffer import FrameBuffer, ScheduledFrame
 from stream.events import (
     DropReason,
@@ -66,6 +66,8 @@ class FrameReader:
         self._wait = wait or self._stopped.wait
         self._stage = stage
         self._start_s: float | None = None
+        self._last_tick = -1
+        self._overrun = 0  # frames that we did not take in time, and whose ticks are yet to be told
         self._state_since_s: float | None = None
         self.newest: VideoFrame | None = None
 
@@ -85,6 +87,7 @@ class FrameReader:
             self._state(SourceStatus(SourceCondition.FAILED, detail))
             raise
         finally:
+            self._lost(self._overrun, DropReason.OVERRUN)
             self._source.close()
             self._buffer.close()
 
@@ -105,11 +108,10 @@ class FrameReader:
                     return detail
                 case SourceStatus():
                     self._state(item)
+                case FramesLost(count, LossReason.OVERRUN) if self._pacer is not None:
+                    self._overrun += count
                 case FramesLost(count, reason):
-                    dropped = FrameDropped(
-                        self._stream, None, None, None, DropReason(reason), count
-                    )
-                    self._publish(dropped)
+                    self._lost(count, DropReason(reason))
                 case VideoFrame():
                     if not self._hand_over(item):
                         return self._unless_stopped("the stream was closed")
@@ -146,6 +148,7 @@ class FrameReader:
                     return False
                 # A file's frame arrives when its moment does, not when it happened to be decoded.
                 frame = replace(frame, arrived_s=self._clock())
+            self._miss(frame.seq, tick)
         self.newest = frame
         self._publish(FrameAdmitted(self._stream, frame.seq, tick, due_s))
         try:
@@ -157,6 +160,25 @@ class FrameReader:
             return True
         self._drop(frame, tick, DropReason.CLOSED)
         return False
+
+    def _miss(self, seq: int, tick: int) -> None:
+        """Frames that we did not take in time were due at the ticks before `tick`, if any were."""
+        missed = min(tick - self._last_tick - 1, self._overrun)
+        for back in range(missed, 0, -1):
+            due_s = None
+            if self._start_s is not None and self._pacer is not None:
+                due_s = self._start_s + (tick - back) / self._pacer.fps
+            self._publish(FrameAdmitted(self._stream, seq - back, tick - back, due_s))
+            self._publish(
+                FrameDropped(self._stream, seq - back, tick - back, None, DropReason.OVERRUN)
+            )
+        self._lost(self._overrun - missed, DropReason.OVERRUN)
+        self._overrun, self._last_tick = 0, tick
+
+    def _lost(self, count: int, reason: DropReason) -> None:
+        """Frames that had no place in the schedule."""
+        if count:
+            self._publish(FrameDropped(self._stream, None, None, None, reason, count))
 
     def _drop(self, frame: VideoFrame, tick: int | None, reason: DropReason) -> None:
         self._publish(FrameDropped(self._stream, frame.seq, tick, frame.pts_s, reason))

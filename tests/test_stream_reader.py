@@ -12,10 +12,12 @@ from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
 from stream.events import (
     DropReason,
     FrameAdmitted,
+    FrameDone,
     FrameDropped,
     SourceCondition,
     SourceState,
 )
+from stream.monitor import Monitor
 from stream.reader import FrameReader
 from tests.stream_helpers import (
     PATIENCE_S,
@@ -318,3 +320,25 @@ def test_picture_that_cannot_be_staged_is_accounted_for() -> None:
         reader.run()
     assert [e.reason for e in events.of(FrameDropped)] == [DropReason.FAILED]
     assert [e.condition for e in events.of(SourceState)][-1] is SourceCondition.FAILED
+
+
+def test_frames_that_we_did_not_take_in_time_were_due() -> None:
+    """A program that stands still every other second does not hold the rate of its camera."""
+    items: list[SourceItem] = []
+    seq = 0
+    for second in range(0, 60, 2):
+        items += [video_frame(seq + i, arrived_s=200.0 + second + i / 25) for i in range(25)]
+        items.append(FramesLost(25, LossReason.OVERRUN))
+        seq += 50
+    items.append(FramesLost(2, LossReason.STALE))
+    reading = Reading(ScriptedSource(items, live=True))
+    monitor = Monitor(25.0)
+    reading.events.then = monitor.record
+    reading.reader.run()
+    for frame in reading.frames():
+        due_s = frame.due_s
+        monitor.record(FrameDone("s", 0, frame.tick, 0.0, due_s, due_s or 0.0, due_s or 0.0, {}))
+    report = monitor.report()
+    assert (report.due, report.on_time, report.starved) == (29 * 50 + 25, 30 * 25, 0)
+    assert report.dropped == {"overrun": 30 * 25, "stale": 2}
+    assert report.read == 30 * 50 + 2 and report.holds is False
