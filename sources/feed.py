@@ -56,11 +56,17 @@ class Feed:
             capture: what sources.capture.open_capture is told.
             max_pixels: the largest picture that is taken.
         """
-        fd = FrameRing.allocate(max_pixels)
-        self._pipe, their_pipe = os.pipe()
-        self._cancel_read, self._cancel_write = os.pipe()
-        try:
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            fd = FrameRing.allocate(max_pixels)
+            theirs.callback(os.close, fd)
+            self._pipe, their_pipe = os.pipe()
+            ours.callback(os.close, self._pipe)
+            theirs.callback(os.close, their_pipe)
+            self._cancel_read, self._cancel_write = os.pipe()
+            ours.callback(os.close, self._cancel_read)
+            ours.callback(os.close, self._cancel_write)
             self._ring = FrameRing(fd, max_pixels)
+            ours.callback(self._ring.close)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "sources.feed_child", str(fd), str(their_pipe)],
                 stdin=subprocess.PIPE,
@@ -69,9 +75,7 @@ class Feed:
                 pass_fds=(fd, their_pipe),
                 cwd=_ROOT,
             )
-        finally:
-            os.close(fd)
-            os.close(their_pipe)
+            ours.pop_all()  # from now on they are `close`'s
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             # Left open: its end tells the process that we are gone.

@@ -119,8 +119,12 @@ class LiveSource:
         yield SourceStatus(SourceCondition.CONNECTING, f"connecting to {name}")
         while not self._closed.is_set():
             self._live_since_s = None
-            self._feed = self._start(self._capture)
-            reason = yield from self._watch(self._feed)
+            try:
+                self._feed = self._start(self._capture)
+            except OSError as error:  # there are too few descriptors or too little memory just now
+                reason = f"it cannot be captured just now ({error.strerror})"
+            else:
+                reason = yield from self._watch(self._feed)
             yield from self._end_feed()
             if reason == "ended":
                 yield SourceStatus(SourceCondition.ENDED, f"{name} has ended", self._epoch)

@@ -1,5 +1,6 @@
 """The life of a live source, told by a feed of our own making and a clock that obeys."""
 
+import errno
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -242,3 +243,21 @@ def test_a_source_closed_before_it_is_read_never_starts() -> None:
     source = world.source()
     source.close()
     assert source.read() is None and world.feeds == []
+
+
+def test_a_try_that_cannot_be_started_is_not_the_last() -> None:
+    """Descriptors or memory may be short for a moment, of all moments when a camera is lost."""
+    world = World([OPENED, *frames(2)], [OPENED, *frames(2), 1e9])
+    start, tries = world.start, 0
+
+    def short(capture: dict[str, Any]) -> FakeFeed:
+        nonlocal tries
+        tries += 1
+        if tries in (2, 3):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return start(capture)
+
+    world.start = short  # type: ignore[method-assign]
+    items = take(world.source(), lambda item: isinstance(item, VideoFrame) and item.epoch == 1)
+    assert conditions(items).count(SourceCondition.RECONNECTING) == 3
+    assert len(world.waits) == 3 and isinstance(items[-1], VideoFrame)
