@@ -5,6 +5,7 @@ import itertools
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -276,3 +277,25 @@ def test_output_that_nobody_reads_does_not_stop_watching(
     terminal._show_events()
     assert len(printed) == MAX_UNSHOWN + 1 and "QuestionAccepted" in printed[-1]
     assert terminal._extra()["events_not_shown"] == 5
+
+
+def test_output_that_is_read_slowly_does_not_keep_a_run_from_being_stopped(
+    streams: StreamRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events that come faster than they are printed leave time to look whether to stop."""
+    terminal = make(streams, json_lines=True)
+    done = FrameDone("stream", 0, 0, 0.0, None, 0.0, 0.0, {})
+
+    def slow(_: str) -> None:
+        time.sleep(0.02)
+        terminal._on_event(done)  # meanwhile another one comes
+
+    monkeypatch.setattr(terminal, "_print_line", slow)
+    terminal._on_event(done)
+    stopped = threading.Event()
+    running = threading.Thread(target=terminal.run, args=[stopped], daemon=True)
+    running.start()
+    time.sleep(0.2)
+    stopped.set()
+    running.join(PATIENCE_S / 2)
+    assert not running.is_alive()

@@ -5,6 +5,7 @@ plain lines where there is none, JSON lines on demand.
 """
 
 import json
+import math
 import os
 import queue
 import sys
@@ -101,7 +102,7 @@ class Terminal:
                 stack.enter_context(live)
             polls, next_poll_s = 0, time.monotonic() + POLL_S
             while not stopped.is_set() and not self._unread.is_set():
-                self._show_events(timeout_s=POLL_S)
+                self._show_events(POLL_S, POLL_S)
                 if self._streams.wait_all(0.0):
                     if not self._interactive:
                         return
@@ -116,7 +117,7 @@ class Terminal:
 
     def summary(self) -> None:
         """Print what is left to say, the verdict, latencies, every question, and memory."""
-        self._show_events()
+        self._show_events(within_s=POLL_S)
         memory = psutil.Process().memory_info().rss
         if self._json:
             self._json_summary(memory)
@@ -167,14 +168,21 @@ class Terminal:
         else:
             self._events.put(event)
 
-    def _show_events(self, timeout_s: float = 0.0) -> None:
-        """Show all events there are, waiting for the first if there is none."""
+    def _show_events(self, timeout_s: float = 0.0, within_s: float = math.inf) -> None:
+        """Show all events there are, waiting for the first if there is none.
+
+        After `within_s` frames are counted instead: whoever reads what is printed may be slower
+        than events come.
+        """
+        until_s = time.monotonic() + timeout_s + within_s
         try:
-            self._show(
-                self._events.get(timeout=timeout_s) if timeout_s else self._events.get(False)
-            )
+            event = self._events.get(timeout=timeout_s) if timeout_s else self._events.get(False)
             while True:
-                self._show(self._events.get(False))
+                if isinstance(event, FRAME_EVENTS) and time.monotonic() >= until_s:
+                    self._not_shown += 1
+                else:
+                    self._show(event)
+                event = self._events.get(False)
         except queue.Empty:
             return
 
