@@ -164,9 +164,7 @@ def run(
             server.start()
             for url in server.urls:
                 terminal.serving(url)
-        terminal.run(stopped)
-        if server is not None:
-            stopped.wait()
+        terminal.run(stopped, serves=server is not None)
     except OSError as error:
         print(f"error: nothing can be served there: {error.strerror}", file=sys.stderr)
         return 2

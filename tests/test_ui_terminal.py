@@ -299,3 +299,29 @@ def test_output_that_is_read_slowly_does_not_keep_a_run_from_being_stopped(
     stopped.set()
     running.join(PATIENCE_S / 2)
     assert not running.is_alive()
+
+
+def test_what_is_asked_of_a_server_after_the_end_is_shown_at_once(
+    session: StreamSession, streams: StreamRegistry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While others are served the streams' end is not the end, and no event is kept unshown."""
+    terminal, stopped = make(streams, json_lines=True), threading.Event()
+    session.start()
+    assert session.wait(PATIENCE_S)
+    running = threading.Thread(target=terminal.run, args=[stopped], kwargs={"serves": True})
+    running.start()
+    try:
+        time.sleep(0.6)
+        session.ask("What was it?", sampling=SamplingParams(max_tokens=2))
+        assert session.wait(PATIENCE_S)
+        until_s = time.monotonic() + PATIENCE_S
+        said = ""
+        while "AnswerDone" not in said and time.monotonic() < until_s:
+            time.sleep(0.05)
+            said += capsys.readouterr().out
+        assert "AnswerDone" in said
+        assert running.is_alive()
+    finally:
+        stopped.set()
+        running.join(PATIENCE_S)
+    assert not running.is_alive()

@@ -88,10 +88,11 @@ class Terminal:
         self._unread = threading.Event()  # whoever read our output has gone
         streams.subscribe(self._on_event)
 
-    def run(self, stopped: threading.Event) -> None:
+    def run(self, stopped: threading.Event, *, serves: bool = False) -> None:
         """Show what happens until the streams and their questions have ended, or `stopped` is set.
 
-        With a prompt the streams' end is not the end: what was seen can still be asked about.
+        With a prompt the streams' end is not the end: what was seen can still be asked about. Nor
+        is it where others are served, whoever reads what is printed: it goes on until `stopped`.
         """
         with ExitStack() as stack:
             if self._interactive:
@@ -101,10 +102,12 @@ class Terminal:
                 live = Live(console=self._console, auto_refresh=False, transient=True)
                 stack.enter_context(live)
             polls, next_poll_s = 0, time.monotonic() + POLL_S
-            while not stopped.is_set() and not self._unread.is_set():
+            while not stopped.is_set() and (serves or not self._unread.is_set()):
                 self._show_events(POLL_S, POLL_S)
                 if self._streams.wait_all(0.0):
                     if not self._interactive:
+                        if serves:
+                            continue
                         return
                     ended = "All streams have" if self._several else "The stream has"
                     self._say_once(f"{ended} ended: ask on, or press Ctrl-C for the summary.")
