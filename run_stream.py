@@ -156,7 +156,14 @@ def run(
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    thread = threading.Thread(target=engine.run, name="engine", daemon=True)
+
+    def watch_all() -> None:
+        try:
+            engine.run()
+        finally:
+            stopped.set()  # nothing can be watched or asked any more, so nothing is to be served
+
+    thread = threading.Thread(target=watch_all, name="engine", daemon=True)
     thread.start()
     streams.start_all()
     try:

@@ -226,6 +226,37 @@ def test_source_that_fails_midway_is_exit_code_1(
     assert json.loads(captured.out.splitlines()[-1])["type"] == "Summary"
 
 
+def test_a_server_whose_engine_died_ends(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be asked of it any more: whoever watches over it is to start it anew."""
+    step = run_stream.Engine.step
+    steps = iter(range(50))
+
+    def dying(engine: run_stream.Engine) -> bool:
+        if next(steps, None) is None:
+            raise RuntimeError("the device is lost")
+        return step(engine)
+
+    monkeypatch.setattr(run_stream.Engine, "step", dying)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    codes: list[int] = []
+
+    def main() -> None:
+        codes.append(
+            run_stream.main(
+                ["--source", SHORT.partition("#")[0], "--json", "--serve", "127.0.0.1:0"]
+            )
+        )
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # it is not the main thread
+    running = threading.Thread(target=main, daemon=True)
+    running.start()
+    running.join(PATIENCE_S)
+    assert codes == [1]
+    assert "the device is lost" in capfd.readouterr().out
+
+
 def start(*argv: str, **more: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "run_stream.py", "--source", "synthetic:112x112@25", *argv],
