@@ -174,7 +174,8 @@ class Answers:
         budget = self._pool.max_append
         batch: list[Answer] = []
         slices: list[list[int]] = []
-        for answer in self._under_way:
+        # Short ones first: else one long question would hold up all others till it is read.
+        for answer in sorted(self._under_way, key=lambda answer: len(answer.prompt)):
             if answer.next_id is None and budget and len(batch) < MOST_ROWS:
                 part, answer.prompt = answer.prompt[:budget], answer.prompt[budget:]
                 budget -= len(part)

@@ -256,3 +256,17 @@ def test_questions_of_all_lengths_are_read_in_few_shapes(monkeypatch: pytest.Mon
         hand.run_dry()
     assert len(hand.events["a"].ends()) == 8
     assert lengths == {1, 2, 4}
+
+
+def test_a_long_question_does_not_hold_up_a_short_one() -> None:
+    """What is left of a step's budget is the long one's; it is answered, too."""
+    hand = HandEngine("a")
+    hand.see()
+    long, short = hand.ask("long " * 200, asker="one"), hand.ask("What?", asker="other")
+    steps = 0
+    while short not in hand.events["a"].ends():
+        hand.see()
+        steps += 1
+    assert steps < 30
+    hand.run_dry()
+    assert set(hand.events["a"].ends()) == {long, short}
