@@ -15,6 +15,8 @@ IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
 END_OF_TEXT = "<|endoftext|>"
 SYSTEM_PROMPT = "You are a helpful assistant."
+# What people and models say has no more characters a token than this.
+_CHARS_A_TOKEN = 16
 
 
 class TokenizerError(ValueError):
@@ -84,11 +86,32 @@ class ChatTokenizer:
         ids = [self.vision_end_id, *self._turn("system", SYSTEM_PROMPT)]
         for asked, answered in dialogue:
             ids += self._turn("user", asked) + self._turn("assistant", answered)
-        return [*ids, *self._turn("user", question), self._im_start_id, *self.encode("assistant\n")]
+        return ids + self._question(question)
+
+    def fitting(
+        self, question: str, dialogue: Sequence[tuple[str, str]], limit: int
+    ) -> Sequence[tuple[str, str]]:
+        """The last turns that leave a prompt of at most `limit` ids; none if there is no room.
+
+        Each is read once at most, and none that is far too long: others wait meanwhile.
+        """
+        left, first = limit, len(dialogue)
+        if dialogue:
+            left -= 1 + len(self._turn("system", SYSTEM_PROMPT)) + len(self._question(question))
+        while first and sum(map(len, dialogue[first - 1])) <= _CHARS_A_TOKEN * left:
+            asked, answered = dialogue[first - 1]
+            left -= len(self._turn("user", asked)) + len(self._turn("assistant", answered))
+            if left < 0:
+                break
+            first -= 1
+        return dialogue[first:]
 
     def detokenizer(self) -> IncrementalDetokenizer:
         """A fresh one, for one answer."""
         return IncrementalDetokenizer(self._token_bytes)
+
+    def _question(self, text: str) -> list[int]:
+        return [*self._turn("user", text), self._im_start_id, *self.encode("assistant\n")]
 
     def _turn(self, role: str, text: str) -> list[int]:
         body = self.encode(f"{role}\n{text}")

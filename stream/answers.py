@@ -163,11 +163,9 @@ class Answers:
         kept = self._dialogues.turns(question.stream, question.asker)
         turns = kept if question.turns is None else list(question.turns)
         limit = self._vlm.config.sliding_window // 2
-        while True:
-            ids = self._tokenizer.question_prompt(question.text, turns)
-            if not turns or len(ids) <= limit:
-                return ids
-            turns = turns[1:]
+        return self._tokenizer.question_prompt(
+            question.text, self._tokenizer.fitting(question.text, turns, limit)
+        )
 
     def _read_prompts(self) -> bool:
         """Append the next slice of prompts, in all no more tokens than a frame has."""

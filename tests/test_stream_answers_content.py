@@ -198,3 +198,24 @@ def test_same_seed_draws_the_same_answer() -> None:
 
     assert draw(1) == draw(1)
     assert len({draw(seed) for seed in range(3)}) > 1
+
+
+def test_a_dialogue_that_does_not_fit_is_not_read_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Frames wait for the engine's thread: it reads no more than can be part of a prompt."""
+    hand = HandEngine("a", config=replace(MINI, sliding_window=512))
+    hand.see()
+    tokenizer, read = hand.model.tokenizer, 0
+    encode = tokenizer.encode
+
+    def counting(text: str) -> list[int]:
+        nonlocal read
+        read += len(text)
+        return encode(text)
+
+    monkeypatch.setattr(tokenizer, "encode", counting)
+    number = hand.ask("What?", turns=tuple(("Before?", "word " * 3000) for _ in range(4)))
+    hand.run_dry()
+    assert hand.events["a"].ends()[number].num_prompt_tokens < 256
+    assert read < 5000

@@ -84,13 +84,13 @@ def test_earlier_turns_are_put_before_the_question(
 ) -> None:
     """And nothing else is: each request is an asker of its own."""
     before: dict[str, list[tuple[str, str]]] = {}
-    original = ChatTokenizer.question_prompt
+    original = ChatTokenizer.fitting
 
-    def record(self: ChatTokenizer, question: str, dialogue: Any = ()) -> list[int]:
+    def record(self: ChatTokenizer, question: str, dialogue: Any, limit: int) -> Any:
         before.setdefault(question, list(dialogue))
-        return original(self, question, dialogue)
+        return original(self, question, dialogue, limit)
 
-    monkeypatch.setattr(ChatTokenizer, "question_prompt", record)
+    monkeypatch.setattr(ChatTokenizer, "fitting", record)
     client = cams.client()
     first = client.chat.completions.create(model=MODEL, messages=ask("One?"), max_tokens=3)
     said = first.choices[0].message
