@@ -142,7 +142,9 @@ class GraphedSteps(Steps):
         most = self._frame_sizes[-1]
         if pictures[0].shape != self._pixels.shape[1:]:
             stages_s = super().watch(pictures, times_s, slots, grid).stages_s
-            return Watched(stages_s, self.decode(riders.ids, riders.slots) if riders else None)
+            # A copy: the next step of frames, of another shape, may use the same memory.
+            logits = self.decode(riders.ids, riders.slots).clone() if riders else None
+            return Watched(stages_s, logits)
         if len(slots) > most:
             first = self.watch(pictures[:most], times_s[:most], slots[:most], grid, riders)
             rest = self.watch(pictures[most:], times_s[most:], slots[most:], grid)
@@ -170,7 +172,8 @@ class GraphedSteps(Steps):
             name: start.elapsed_time(end) / 1e3
             for name, start, end in zip(names, events, events[1:], strict=False)
         }
-        return Watched(stages_s, logits[:count] if riders else None)
+        # A copy: graphs share their memory, and there may be more to watch before it is read.
+        return Watched(stages_s, logits[:count].clone() if riders else None)
 
     def read(self, rows: Sequence[Sequence[int]], slots: Sequence[int]) -> Tensor:
         """As `Steps.read`: short rows a few together, long ones one after the other."""

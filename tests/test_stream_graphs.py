@@ -16,7 +16,10 @@ from torch import Tensor
 from model.checkpoint import load_model
 from model.infinitevl import InfiniteVL
 from model.state import StatePool
-from sources.frame import Image
+from sources.frame import Image, VideoFrame
+from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
+from stream.commands import Stream
+from stream.frames import Frames
 from stream.graphs import GraphedSteps, fitting, up_to
 from stream.steps import Riders, Steps, Watched
 from tests.closeness import relative_error
@@ -236,6 +239,47 @@ def test_a_picture_of_another_shape_goes_verb_by_verb(device: str) -> None:
     assert relative_error(eager.decode([3], [10]), logits) < 1e-4
     for a, b in zip(slot_state(pool, 1), slot_state(pool, 2), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("shape", [(168, 280), (56, 280)], ids=["more than a graph takes", "mixed"])
+def test_riders_logits_outlive_the_replays_after_them(
+    device: str, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs share their memory: what one has given may be written over by the next.
+
+    Where a CPU stands in for a GPU it always is.
+    """
+    given: list[Tensor] = []
+
+    def capture(steps: GraphedSteps, run: Any) -> Any:
+        def replay() -> Tensor:
+            for tensor in given:
+                tensor.fill_(torch.nan)
+            given[:] = [run()] if run.func.__name__ in ("_remember", "_next") else []
+            return given[0] if given else run()
+
+        return replay if hasattr(run, "func") else run
+
+    if device == "cpu":
+        monkeypatch.setattr(GraphedSteps, "_capture", capture)
+    vlm, pool, _, graphed = tiny(device)
+    for slot in (*range(1, 11), 20, 30):
+        vlm.start_stream(slot, pool)
+    expected = graphed.decode([5], [20]).clone()
+    clock = time.monotonic
+    frames = Frames(graphed, 60, None, clock)
+    monkeypatch.setattr(frames, "grid_of", lambda h, w: GRID if (h, w) == (168, 280) else (2, 10))
+    shapes = [shape] + [(168, 280)] * 8
+    due = []
+    for slot, (height, width) in enumerate(shapes, 1):
+        image = np.zeros((height, width, 3), np.uint8)
+        frame = VideoFrame(image, 0, 0.0, 0.0, 0.0)
+        buffer = FrameBuffer(1, FullPolicy.WAIT, lambda _: None, lambda: None)
+        stream = Stream(f"s{slot}", slot, buffer, lambda _: None)
+        due.append((stream, ScheduledFrame(frame, 0, None, frames.stage(image))))
+    failed, logits = frames.serve(due, Riders([5], [30]))
+    assert not failed and logits is not None
+    assert relative_error(expected, logits) < 1e-4
 
 
 @pytest.mark.gpu
