@@ -38,6 +38,11 @@ class Stream:
     def open(self) -> bool:
         return not self.closing and self.failure is None
 
+    @property
+    def over(self) -> bool:
+        """Whether no more frames will come: they cost no time, though it can still be asked."""
+        return not self.open or self.buffer.ended
+
     def drop(self, scheduled: ScheduledFrame, reason: DropReason) -> None:
         """Say that a frame of this stream will not be processed."""
         frame = scheduled.frame

@@ -137,7 +137,8 @@ class Engine:
                 raise ValueError(f"there is a stream named {name!r} already")
             if not self._stream_slots:
                 raise ValueError(f"all {self._config.max_streams} stream slots are taken")
-            self.check_rates([*(self._streams[other].fps for other in self._streams), fps])
+            others = (self._streams[other] for other in self._streams)
+            self.check_rates([*(one.fps for one in others if not one.over), fps])
             slot = self._stream_slots.pop(0)
             stream = Stream(name, slot, buffer, publish, reset_on_gap, fps)
             self._streams[name] = stream

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from stream.buffer import ScheduledFrame
+from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
 from stream.engine import Engine, EngineConfig
 from stream.events import (
     AnswerDone,
@@ -17,6 +17,7 @@ from stream.events import (
 from stream.question import Question, SamplingParams
 from tests.stream_helpers import (
     FRAME_TOKENS,
+    Events,
     HandEngine,
     running,
     slot_tensors,
@@ -295,3 +296,17 @@ def test_found_source_begins_anew_only_if_it_is_to() -> None:
         number = hand.ask()
         hand.run_dry()
         assert hand.events["a"].ends()[number].num_frames == (2 if reset else 7)
+
+
+def test_streams_that_have_ended_take_no_time_from_others() -> None:
+    """They can still be asked about, and keep their slots."""
+    hand = HandEngine("a", "b")
+    hand.engine.close_stream("b", "it makes room")
+    hand.engine.step()
+    hand.engine._steps.frames_s = {1: 0.03}  # a device that holds one stream
+    hand.engine._streams["a"].fps = 25.0
+    new = FrameBuffer(4, FullPolicy.WAIT, lambda _: None, hand.engine.wake)
+    with pytest.raises(ValueError, match="too many for this device"):
+        hand.engine.open_stream("c", new, Events(), fps=25.0)
+    hand.buffers["a"].close()
+    hand.engine.open_stream("c", new, Events(), fps=25.0)
