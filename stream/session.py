@@ -114,16 +114,19 @@ class StreamSession:
         return self._config.fps
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Begin to watch; raises ValueError if it was stopped, or the engine refuses it."""
         config = self._config
-        self._engine.open_stream(
-            config.name,
-            self._buffer,
-            self._publish,
-            fps=config.fps,
-            reset_on_gap=config.reset_on_gap,
-        )
-        self._thread.start()
+        with self._changed:  # or else it might be stopped halfway, and keep its slot for ever
+            if self._stopped:
+                raise ValueError("the stream was stopped")
+            self._engine.open_stream(
+                config.name,
+                self._buffer,
+                self._publish,
+                fps=config.fps,
+                reset_on_gap=config.reset_on_gap,
+            )
+            self._thread.start()
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with every event from now on; returns what ends it.

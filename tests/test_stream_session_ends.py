@@ -206,3 +206,12 @@ def test_storm_of_questions_cancels_and_a_stop(engine: Engine, seed: int) -> Non
         thread.join(PATIENCE_S)
         assert not thread.is_alive()
     assert sorted(watch.finish()) == sorted(accepted)
+
+
+def test_a_session_that_was_stopped_is_not_started(engine: Engine) -> None:
+    """It would keep a slot of the engine that nothing gives back."""
+    watch = Watch(scripted(3, holds=True), engine)
+    watch.session.stop()
+    with pytest.raises(ValueError, match="stopped"):
+        watch.session.start()
+    assert not engine._streams
