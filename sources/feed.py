@@ -11,6 +11,7 @@ import os
 import selectors
 import subprocess
 import sys
+import threading
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,9 +63,10 @@ class Feed:
             self._pipe, their_pipe = os.pipe()
             ours.callback(os.close, self._pipe)
             theirs.callback(os.close, their_pipe)
-            self._cancel_read, self._cancel_write = os.pipe()
+            self._cancel_read, cancel_write = os.pipe()
             ours.callback(os.close, self._cancel_read)
-            ours.callback(os.close, self._cancel_write)
+            ours.callback(os.close, cancel_write)
+            self._cancel_write: int | None = cancel_write
             self._ring = FrameRing(fd, max_pixels)
             ours.callback(self._ring.close)
             self._process = subprocess.Popen(
@@ -89,6 +91,7 @@ class Feed:
         self._unread = b""
         self._said: deque[FeedOpened | FeedClosed] = deque()
         self._opened = self._closed = self._ended = False
+        self._cancelling = threading.Lock()
         self._next_seq = 0
         self._told = {LossReason.CORRUPT: 0, LossReason.STALE: 0}
 
@@ -104,8 +107,10 @@ class Feed:
 
     def cancel(self) -> None:
         """Make `next` return at once, now or when it is called."""
-        with contextlib.suppress(OSError):
-            os.write(self._cancel_write, _CANCELLED)
+        # After `close` its number may be another's descriptor.
+        with self._cancelling:
+            if self._cancel_write is not None:
+                os.write(self._cancel_write, _CANCELLED)
 
     def close(self) -> list[FramesLost]:
         """End the process and free everything; what nobody was told of, or nobody took."""
@@ -124,8 +129,11 @@ class Feed:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self._selector.close()
-        for fd in (self._pipe, self._cancel_read, self._cancel_write):
-            os.close(fd)
+        with self._cancelling:
+            last, self._cancel_write = self._cancel_write, None
+        for fd in (self._pipe, self._cancel_read, last):
+            if fd is not None:
+                os.close(fd)
         self._ring.close()
         return lost
 

@@ -1,6 +1,8 @@
 """What a capturing process has put into the ring, as it is handed out and accounted for."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,3 +74,14 @@ def test_what_nobody_was_told_of_is_told_at_the_end() -> None:
         FramesLost(3, LossReason.STALE),
         FramesLost(4, LossReason.RECONNECT),
     ]
+
+
+def test_cancelling_what_was_closed_writes_into_no_other_file(tmp_path: Path) -> None:
+    """`close` of a source may come just after its feed ended, whose descriptors are others' now."""
+    feed = Feed({"kind": "nothing"})
+    feed.close()
+    others = [(tmp_path / str(n)).open("wb", buffering=0) for n in range(8)]
+    feed.cancel()
+    assert [os.fstat(file.fileno()).st_size for file in others] == [0] * 8
+    for file in others:
+        file.close()
