@@ -40,7 +40,7 @@ class PushedSource:
         self._waiting: deque[tuple[bytes, float]] = deque()
         self._said: deque[SourceItem] = deque()
         self._changed = threading.Condition()
-        self._seq = 0
+        self._seq = self._epoch = 0
         self._first_s: float | None = None
         self._last_s: float | None = None  # when the last picture came
         self._condition = SourceCondition.CONNECTING
@@ -118,6 +118,7 @@ class PushedSource:
         if self._condition is not SourceCondition.LIVE:
             detail, gap_s = f"{self._info.name}: pictures come", None
             if self._last_s is not None:
+                self._epoch += 1
                 gap_s = round(now_s - self._last_s, 3)
                 detail += f", after {gap_s:.1f} s without one"
             self._said.append(self._turn(SourceCondition.LIVE, detail, gap_s))
@@ -127,7 +128,7 @@ class PushedSource:
         self, condition: SourceCondition, detail: str, gap_s: float | None = None
     ) -> SourceStatus:
         self._condition = condition
-        return SourceStatus(condition, detail, gap_s=gap_s)
+        return SourceStatus(condition, detail, self._epoch, gap_s=gap_s)
 
     def _lose(self, reason: LossReason) -> None:
         """Count a picture that has a number but will not be a frame."""
@@ -150,7 +151,12 @@ class PushedSource:
             self._info = SourceInfo(self._info.name, True, width, height, self._info.fps)
         with self._changed:
             frame = VideoFrame(
-                image, self._seq, arrived_s - self._first_s, arrived_s, ready_s - began_s
+                image,
+                self._seq,
+                arrived_s - self._first_s,
+                arrived_s,
+                ready_s - began_s,
+                epoch=self._epoch,
             )
             self._seq += 1
         return frame

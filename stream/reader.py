@@ -4,6 +4,7 @@ A live source sets the pace itself. A file is played by its own clock: each fram
 until its tick is due. With no target rate every frame is handed over as soon as it is decoded.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from sources.errors import SourceError
-from sources.frame import Image, SourceItem, VideoFrame, VideoSource
+from sources.frame import Image, VideoFrame, VideoSource
 from sources.status import FramesLost, LossReason, SourceCondition, SourceStatus
 from stream.buffer import FrameBuffer, ScheduledFrame
 from stream.events import (
@@ -62,7 +63,8 @@ class FrameReader:
         self._duration_s = duration_s
         self._reset_on_gap = reset_on_gap
         self._clock = clock
-        self._stopped = threading.Event()
+        self._stopped, self._over = threading.Event(), threading.Event()
+        self._seen = 0.0, 0.0  # the newest frame's time in the stream, and when it was read
         self._wait = wait or self._stopped.wait
         self._stage = stage
         self._start_s: float | None = None
@@ -78,16 +80,15 @@ class FrameReader:
                 detail = f"reading {self._source.info.name}"
                 self._state(SourceStatus(SourceCondition.LIVE, detail))
             reason = "stopped" if self._stopped.is_set() else self._read()
-            self._state(SourceStatus(SourceCondition.ENDED, reason))
+            self._end(SourceCondition.ENDED, reason)
         except SourceError as error:
-            self._state(SourceStatus(SourceCondition.FAILED, str(error)))
+            self._end(SourceCondition.FAILED, str(error))
         except Exception as error:
             # Its text may hold an address with a password.
-            detail = f"reading failed: {type(error).__name__}"
-            self._state(SourceStatus(SourceCondition.FAILED, detail))
+            self._end(SourceCondition.FAILED, f"reading failed: {type(error).__name__}")
             raise
         finally:
-            self._lost(self._overrun, DropReason.OVERRUN)
+            self._over.set()
             self._source.close()
             self._buffer.close()
 
@@ -99,10 +100,14 @@ class FrameReader:
 
     def _read(self) -> str:
         """Hand over frame after frame; why there are no more."""
-        began_s = self._clock()
+        self._seen = 0.0, self._clock()
+        if self._duration_s is not None and self._source.info.live:
+            threading.Thread(target=self._end_in_time, name="duration", daemon=True).start()
         while (item := self._source.read()) is not None:
-            if self._is_over(item, began_s):
-                return f"the {self._duration_s:g} s asked for are over"
+            if isinstance(item, VideoFrame):
+                self._seen = item.pts_s, self._clock()
+            if self._left_s() <= 0:
+                break
             match item:
                 case SourceStatus(condition=SourceCondition.ENDED, detail=detail):
                     return detail
@@ -118,15 +123,24 @@ class FrameReader:
         return self._unless_stopped("the source has ended")
 
     def _unless_stopped(self, reason: str) -> str:
-        return "stopped" if self._stopped.is_set() else reason
+        if self._stopped.is_set():
+            return "stopped"
+        return reason if self._left_s() > 0 else f"the {self._duration_s:g} s asked for are over"
 
-    def _is_over(self, item: SourceItem, began_s: float) -> bool:
-        """Whether the duration is over, by the stream's clock or, without frames, by ours."""
+    def _left_s(self) -> float:
+        """How much is left of the duration, by the stream's clock: it goes on without frames."""
         if self._duration_s is None:
-            return False
-        if isinstance(item, VideoFrame):
-            return item.pts_s >= self._duration_s
-        return self._clock() - began_s >= self._duration_s
+            return math.inf
+        pts_s, at_s = self._seen
+        since_s = self._clock() - at_s if self._source.info.live else 0.0
+        return self._duration_s - pts_s - since_s
+
+    def _end_in_time(self) -> None:
+        """End a live source when the duration is over, also while nothing comes of it."""
+        while (left_s := self._left_s()) > 0:
+            if self._over.wait(left_s):
+                return
+        self._source.close()
 
     def _hand_over(self, frame: VideoFrame) -> bool:
         """Schedule one frame and put it in the buffer; False if the stream is closing."""
@@ -174,6 +188,10 @@ class FrameReader:
             )
         self._lost(self._overrun - missed, DropReason.OVERRUN)
         self._overrun, self._last_tick = 0, tick
+
+    def _end(self, condition: SourceCondition, detail: str) -> None:
+        self._lost(self._overrun, DropReason.OVERRUN)
+        self._state(SourceStatus(condition, detail))
 
     def _lost(self, count: int, reason: DropReason) -> None:
         """Frames that had no place in the schedule."""

@@ -251,6 +251,11 @@ class StreamSession:
         self._reader.stop()
         self._engine.close_stream(self._config.name, reason)
 
+    @property
+    def _failed(self) -> bool:
+        state = self._source_state
+        return state is not None and state.condition is SourceCondition.FAILED
+
     def _frames_ended(self) -> bool:
         state = self._source_state
         return state is not None and state.over and not self._frames_under_way
@@ -263,6 +268,8 @@ class StreamSession:
     def _publish(self, event: Event) -> None:
         """Count an event, pass it on, and ask the questions whose moment it brought."""
         with self._changed:
+            if isinstance(event, SourceState) and self._failed:
+                return  # its reader ends, too, but that it failed is the last word
             self._monitor.record(event)
             self._count(event)
             for listener in list(self._listeners):
@@ -293,10 +300,7 @@ class StreamSession:
             case AnswerDone():
                 self._open_questions -= 1
             case SourceState():
-                failed = self._source_state and (
-                    self._source_state.condition is SourceCondition.FAILED
-                )
-                self._source_state = self._source_state if failed else event
+                self._source_state = event
 
     def _ask_scheduled(self) -> None:
         """Ask what the stream has reached; cancel what it can no longer reach."""

@@ -148,3 +148,19 @@ def test_nothing_is_taken_after_the_end() -> None:
         end(source)
         with pytest.raises(SourceError, match="has ended"):
             source.push(jpeg(1))
+
+
+def test_pictures_that_come_again_begin_a_new_epoch() -> None:
+    """So that a stream can begin anew then, as after the loss of a camera."""
+    clock = FakeClock()
+    source = PushedSource("robot", clock=clock)
+    epochs = []
+    for number in range(3):
+        source.push(jpeg(10 + number))
+        while not isinstance(item := source.read(), VideoFrame):
+            assert item is not None
+        epochs.append(item.epoch)
+        clock.advance(3600.0)
+        stalled = source.read()
+        assert isinstance(stalled, SourceStatus) and stalled.epoch == item.epoch
+    assert epochs == [0, 1, 2]

@@ -7,6 +7,7 @@ import pytest
 
 from sources.errors import SourceOpenError
 from sources.frame import SourceItem, VideoFrame
+from sources.pushed import PushedSource
 from sources.status import FramesLost, LossReason, SourceStatus
 from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
 from stream.events import (
@@ -229,6 +230,8 @@ def test_schedule_of_a_long_stream_is_exact() -> None:
     assert due[2] - due[1] == pytest.approx(0.04, abs=1e-6)
 
 
+CONNECTING = SourceStatus(SourceCondition.CONNECTING, "cam")
+
 LIVE = SourceStatus(SourceCondition.LIVE, "cam: 64x48")
 STALLED = SourceStatus(SourceCondition.STALLED, "cam: no picture for 2.0 s")
 AGAIN = SourceStatus(SourceCondition.LIVE, "cam: 64x48, after 3.0 s", epoch=1, gap_s=3.0)
@@ -342,3 +345,32 @@ def test_frames_that_we_did_not_take_in_time_were_due() -> None:
     assert (report.due, report.on_time, report.starved) == (29 * 50 + 25, 30 * 25, 0)
     assert report.dropped == {"overrun": 30 * 25, "stale": 2}
     assert report.read == 30 * 50 + 2 and report.holds is False
+
+
+def test_a_duration_is_of_the_stream_whatever_came_before_and_between() -> None:
+    """Neither the time that connecting takes counts, nor does a loss end it early."""
+    items: list[SourceItem] = [CONNECTING]
+    for second in range(20):
+        items += [video_frame(second * 25 + i) for i in range(25)]
+        items.append(FramesLost(1, LossReason.CORRUPT))
+    reading = Reading(ScriptedSource(items, live=True), fps=None, duration_s=10.0)
+    take = reading.source.read
+
+    def as_it_happens() -> SourceItem | None:
+        item = take()
+        if isinstance(item, VideoFrame):
+            reading.clock.advance(8.0 if item.seq == 0 else 0.04)
+        return item
+
+    reading.source.read = as_it_happens  # type: ignore[method-assign]
+    reading.reader.run()
+    assert len(reading.events.of(FrameAdmitted)) == 250
+    assert reading.states()[-1][1] == "the 10 s asked for are over"
+
+
+def test_a_duration_ends_a_source_that_says_nothing() -> None:
+    """Who is to push pictures may never come."""
+    source, events = PushedSource("robot"), Events()
+    buffer = FrameBuffer(4, FullPolicy.WAIT, lambda _: None, lambda: None)
+    FrameReader("s", source, buffer, events, fps=25.0, duration_s=0.05).run()
+    assert [e.detail for e in events.of(SourceState)][-1] == "the 0.05 s asked for are over"

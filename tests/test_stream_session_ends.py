@@ -215,3 +215,16 @@ def test_a_session_that_was_stopped_is_not_started(engine: Engine) -> None:
     with pytest.raises(ValueError, match="stopped"):
         watch.session.start()
     assert not engine._streams
+
+
+def test_that_it_failed_is_the_last_word_on_a_stream(engine: Engine) -> None:
+    """Its reader, which ends as well, has nothing to add, whichever of them comes first."""
+    watch = Watch(scripted(1, holds=True), engine)
+    states = [
+        SourceState("stream", condition, "why", 0.0)
+        for condition in (SourceCondition.LIVE, SourceCondition.FAILED, SourceCondition.ENDED)
+    ]
+    for state in states:
+        watch.session._publish(state)
+    assert watch.events.of(SourceState) == states[:2]
+    assert watch.session.source_state == states[1]

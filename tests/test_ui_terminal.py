@@ -325,3 +325,19 @@ def test_what_is_asked_of_a_server_after_the_end_is_shown_at_once(
         stopped.set()
         running.join(PATIENCE_S)
     assert not running.is_alive()
+
+
+def test_what_visitors_bring_is_not_taken_for_the_stream(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS, max_streams=2))
+    with running(engine):
+        streams = StreamRegistry(engine, 2)
+        for name, listed in (("stream", True), ("visitor-1", False)):
+            streams.open(name, scripted(1), StreamConfig(name, fps=None), listed=listed)
+        terminal = make(streams)
+        streams.start_all()
+        terminal.run(threading.Event())
+        streams.stop_all("the test is over", PATIENCE_S)
+    said = capsys.readouterr().out
+    assert "visitor-1: source ended" in said and "stream: source" not in said

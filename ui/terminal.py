@@ -151,6 +151,10 @@ class Terminal:
         """Whether streams must be told apart."""
         return len(self._streams.names) > 1
 
+    def _names(self, stream: str) -> bool:
+        """Whether to say which stream it is: there are several, or it is a visitor's."""
+        return self._several or stream not in self._streams.names
+
     def _json_summary(self, resident_bytes: int) -> None:
         """One line a stream; the bytes are those of the whole process."""
         for stream in self._streams.overview():
@@ -201,9 +205,9 @@ class Terminal:
             case AnswerDone(stream=stream, question_id=number):
                 self._under_way.pop((stream, number), None)
                 self._answers = [*self._answers, event][-MAX_SUMMARY_ANSWERS:]
-                self._say(answer_text(event, trained=self._trained, several=self._several))
+                self._say(answer_text(event, trained=self._trained, several=self._names(stream)))
             case SourceState(stream=stream, condition=condition, detail=detail):
-                named = f"{stream}: " if self._several else ""
+                named = f"{stream}: " if self._names(stream) else ""
                 self._say(Text(f"{named}source {condition}: {printable(detail)}", style="dim"))
 
     def _typed(self, line: str) -> None:
@@ -265,7 +269,7 @@ class Terminal:
     def _display(self) -> RenderableType:
         lines: list[RenderableType] = []
         for (stream, _), (question, answer) in list(self._under_way.items()):
-            named = f"{stream}  " if self._several else ""
+            named = f"{stream}  " if self._names(stream) else ""
             line = Text(named + printable(question), style="bold")
             line.append("  " + printable(answer), style="default")
             lines.append(line)
