@@ -151,11 +151,18 @@ def run(
 ) -> int:
     """Watch to the end, or until Ctrl-C or SIGTERM, then say what came of it.
 
-    A server goes on when all has been watched: what was seen can still be asked about.
+    A server goes on when all has been watched: what was seen can still be asked about. A second
+    signal waits for nothing, not even for whoever reads what is printed: KeyboardInterrupt.
     """
     stopped = threading.Event()
+
+    def stop(*_: object) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        stopped.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+        signal.signal(number, stop)
 
     def watch_all() -> None:
         try:
@@ -182,7 +189,7 @@ def run(
         streams.stop_all(reason, STOP_WITHIN_S)
         engine.close()
         thread.join(STOP_WITHIN_S)
-        terminal.summary()
+    terminal.summary()
     return int(bool(streams.failed))
 
 
@@ -301,5 +308,5 @@ def _device(name: str, precision: str) -> torch.device:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except KeyboardInterrupt:  # before there was anything to stop
+    except KeyboardInterrupt:  # before there was anything to stop, or a second time
         sys.exit(130)

@@ -1,5 +1,6 @@
 """The program as a user meets it: one sentence for what is wrong, and a clean end for the rest."""
 
+import fcntl
 import gc
 import json
 import os
@@ -288,6 +289,27 @@ def test_signal_ends_a_run_cleanly(number: signal.Signals) -> None:
         ("cancelled", "the program was stopped")
     ] * 2
     assert seen[-1]["type"] == "Summary"
+
+
+def test_a_second_signal_ends_a_run_whose_output_is_not_read() -> None:
+    pipe, theirs = os.pipe()
+    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
+    process = start("--json", "--pace", "max", "--model", "random:tiny", stdout=theirs)
+    os.close(theirs)
+
+    def waiting() -> int:
+        return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+    before, until_s = -1, time.monotonic() + PATIENCE_S
+    while not 3000 < waiting() == before and time.monotonic() < until_s:
+        before = waiting()
+        time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1.0)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 130
+    os.close(pipe)
 
 
 def test_run_ends_when_nobody_reads_it_any_more() -> None:
