@@ -72,8 +72,9 @@ def soak(samples: Path, out: Path) -> None:
     lines = [json.loads(line) for line in samples.read_text().splitlines()]
     minutes = [line["s"] / 60 for line in lines]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
-    left.plot(minutes, [line["rss_mb"] for line in lines], label="resident memory", linewidth=1)
-    left.set(xlabel="minutes", ylabel="MB", ylim=(0, None), title="Memory of the server")
+    resident = [line["rss_mb"] for line in lines]
+    left.plot(minutes, resident, label="resident memory", linewidth=1)
+    left.set(xlabel="minutes", ylabel="MB", ylim=(0, 1.2 * max(resident)), title="Its memory")
     for name in ("tasks", "fds", "threads", "children"):
         right.plot(minutes, [line[name] for line in lines], label=name, linewidth=1)
     right.set(xlabel="minutes", ylim=(0, None), title="What else it holds")
@@ -102,8 +103,9 @@ def page(samples: Path, out: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
     left.plot(minutes, [line["heap_mb"] for line in lines], label="heap of the page", linewidth=1)
     left.set(xlabel="minutes", ylabel="MB", ylim=(0, None), title="The browser")
-    right.plot(minutes, [line["rss_mb"] for line in lines], label="resident memory", linewidth=1)
-    right.set(xlabel="minutes", ylabel="MB", ylim=(0, None), title="The server")
+    resident = [line["rss_mb"] for line in lines]
+    right.plot(minutes, resident, label="resident memory", linewidth=1)
+    right.set(xlabel="minutes", ylabel="MB", ylim=(0, 1.2 * max(resident)), title="The server")
     _finish(figure, (left, right), out)
 
 
