@@ -15,8 +15,13 @@ from tests.page_program import program
 from tests.rig.http_servers import MjpegServer
 
 DEMO = ["--source", "assets/demo.mp4", "--loop", "--on-full", "drop_oldest"]
-# Each picture is taken in its second round, when the plots have something to show.
-ROUND_S = 45.0
+# At the moments of `make demo`.
+ASKED = {
+    3.0: "What do you see?",
+    12.0: "Has the purple square gone?",
+    33.0: "Have you seen a fish?",
+    37.5: "Where was the handbag?",
+}
 QUALITY = 82
 
 
@@ -42,14 +47,12 @@ def take(page: Page, file: Path) -> None:
 def watched(folder: Path) -> None:
     """The demo, asked about what is there and what has gone, and the same in the dark."""
     with program(*DEMO) as served, visiting(served.url, 1280, 960) as page:
-        wait_until(page, ROUND_S + 5.0)
-        ask(page, "What do you see?")
-        wait_until(page, ROUND_S + 12.0)
-        ask(page, "Has the purple square gone?")
-        ask(page, "Was there a fish?")
+        for pts_s, question in ASKED.items():
+            wait_until(page, pts_s)
+            ask(page, question)
         take(page, folder / "page.jpg")
     with program(*DEMO) as served, visiting(served.url, 1280, 960, dark=True) as page:
-        wait_until(page, ROUND_S + 8.0)
+        wait_until(page, 40.0)
         ask(page, "Is anything moving?")
         take(page, folder / "page-dark.jpg")
 
