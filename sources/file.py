@@ -75,6 +75,7 @@ class Timeline:
     def __init__(self, interval_s: float = 0.0) -> None:
         self.due_s = 0.0
         self._interval_s = interval_s
+        self._longest_gap_s = _LONGEST_GAP_S
         self._last_s = 0.0
         self._last_stamp_s: float | None = None
         self._offset_s: float | None = None
@@ -86,7 +87,7 @@ class Timeline:
             if self._offset_s is None:
                 self._offset_s = self.due_s - stamp_s
             ahead_s = stamp_s + self._offset_s - self._last_s
-            if 0.0 <= ahead_s <= _LONGEST_GAP_S:
+            if 0.0 <= ahead_s <= self._longest_gap_s:
                 time_s = stamp_s + self._offset_s
             elif ahead_s > 0.0 or ahead_s < -_OUT_OF_ORDER_S:
                 self._offset_s = self.due_s - stamp_s
@@ -95,9 +96,13 @@ class Timeline:
         self.due_s = time_s + self._interval_s
         return time_s
 
-    def jump(self, interval_s: float) -> None:
-        """Put the next frame where it is due, whatever its stamp, and take another interval."""
+    def jump(self, interval_s: float, passed_over_s: float = 0.0) -> None:
+        """Put the next frame where it is due, whatever its stamp, and take another interval.
+
+        From now on `passed_over_s` may be left out between two frames.
+        """
         self._interval_s = interval_s
+        self._longest_gap_s = max(_LONGEST_GAP_S, passed_over_s)
         self._last_stamp_s = self._offset_s = None
 
 
@@ -132,8 +137,9 @@ def _play(
                 continue
             with closing(clip):
                 yield clip
-                skipped.jump(clip.interval_s)
-                for item in clip.items(0.0 if shown else start_s - skipped.due_s):
+                skip_s = 0.0 if shown else start_s - skipped.due_s
+                skipped.jump(clip.interval_s, skip_s)
+                for item in clip.items(skip_s):
                     if isinstance(item, Picture) and not shown:
                         shown = skipped.place(item.stamp_s) >= start_s - _EARLY_S
                     if shown or start_s == 0.0:

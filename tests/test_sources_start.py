@@ -1,9 +1,11 @@
 """Starting in the middle of files: exactly there, in any format, and again in every round."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sources.errors import SourceOpenError
 from sources.open import SourceOptions, open_source
@@ -50,6 +52,21 @@ def test_start_gives_what_playing_from_the_beginning_gives_there(tmp_path: Path,
         assert [frame.pts_s for frame in frames] == pytest.approx(
             [frame.pts_s - expected[0].pts_s for frame in expected]
         )
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
+def test_start_may_be_minutes_away(tmp_path: Path, name: str) -> None:
+    """Such a distance to the second picture that is decoded is no wrong stamp."""
+    path = write_numbered(tmp_path / name, 200, rate=Fraction(1), options={"g": "20"})
+    assert numbers(path, start_s=150.0) == list(range(150, 200))
+
+
+def test_start_may_be_minutes_of_pictures_away(tmp_path: Path) -> None:
+    """Of a folder of stills, too."""
+    for number in range(200):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    frames = frames_of(tmp_path, start_s=150.0, image_fps=1.0)
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == list(range(150, 200))
 
 
 def test_start_decodes_only_from_the_key_frame_before(tmp_path: Path) -> None:
