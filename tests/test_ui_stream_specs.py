@@ -128,8 +128,9 @@ def test_paths_are_from_where_the_file_is(tmp_path: Path) -> None:
     folder = tmp_path / "odd [1]"
     folder.mkdir()
     (folder / "a.mp4").write_bytes(b"")
-    kept = ["0", "camera:0", "screen", "screen::0@5", "synthetic", "synthetic#3", "/abs/b.mp4"]
+    kept = ["0", "camera:0", "push", "screen", "screen::0@5", "synthetic", "synthetic#3"]
     kept += ["synthetic:64x64@5#3", "https://h/a.m3u8", "file:///c.mp4", "rtsp:u:p@h", ""]
+    kept += ["/abs/b.mp4"]
     sources = [*kept, "a.mp4", "./*.png"]
     text = "".join(f"[s{n}]\nsource = '{s}'\n" for n, s in enumerate(sources))
     uris = [spec.uri for spec in of_file(folder, text)]

@@ -34,7 +34,9 @@ from ui.arguments import HWACCELS, ON_GAP, TRANSPORTS, frame_rate, positive, sec
 ONLY_STREAM = "stream"  # what the stream of --source is called
 MAX_FILE_BYTES = 1 << 20
 # What is an address or a device, and not a path from where the file is.
-_NO_PATH = re.compile(r"[0-9]{1,4}|screen|synthetic(#.*)?|[A-Za-z][A-Za-z0-9+.-]+:.*", re.DOTALL)
+_NO_PATH = re.compile(
+    r"[0-9]{1,4}|push|screen|synthetic(#.*)?|[A-Za-z][A-Za-z0-9+.-]+:.*", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
