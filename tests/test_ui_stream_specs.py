@@ -123,6 +123,13 @@ def test_table_stands_in_for_options(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_may_have_a_colon_in_its_name(tmp_path: Path) -> None:
+    """What is there is a path, though it looks like an address."""
+    (tmp_path / "door-12:30.mp4").write_bytes(b"")
+    (spec,) = of_file(tmp_path, "[door]\nsource = 'door-12:30.mp4'")
+    assert spec.uri == f"{tmp_path}/door-12:30.mp4"
+
+
 def test_paths_are_from_where_the_file_is(tmp_path: Path) -> None:
     """Relative ones; patterns too, in whatever folder; devices and addresses are no paths."""
     folder = tmp_path / "odd [1]"

@@ -33,10 +33,12 @@ from ui.arguments import HWACCELS, ON_GAP, TRANSPORTS, frame_rate, positive, sec
 
 ONLY_STREAM = "stream"  # what the stream of --source is called
 MAX_FILE_BYTES = 1 << 20
-# What is an address or a device, and not a path from where the file is.
-_NO_PATH = re.compile(
-    r"[0-9]{1,4}|push|screen|synthetic(#.*)?|[A-Za-z][A-Za-z0-9+.-]+:.*", re.DOTALL
+# What is a device and not a path from where the file is, and what is an address, or mistyped as
+# one, unless there is such a file.
+_DEVICE = re.compile(
+    r"[0-9]{1,4}|push|(camera|screen|synthetic):.*|screen|synthetic(#.*)?", re.DOTALL
 )
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:.*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +140,12 @@ def _values(name: str, table: dict[str, Any]) -> dict[str, Any]:
 
 def _beside(file: Path, uri: str) -> str:
     """The source, a relative path of which starts where the file is."""
-    if not uri or _NO_PATH.fullmatch(uri):
+    if not uri or _DEVICE.fullmatch(uri):
         return uri
-    if os.path.exists(file.parent / uri):
+    if "://" not in uri and os.path.exists(file.parent / uri):
         return str(file.parent / uri)
+    if _ADDRESS.fullmatch(uri):
+        return uri
     # It may be a pattern, but the folder's own name is none.
     return str(Path(glob.escape(str(file.parent))) / uri)
 
