@@ -6,13 +6,22 @@ import warnings
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from sources.errors import PictureError
 from sources.frame import MAX_PIXELS
 
 MAX_BYTES = 16 << 20
 _FORMATS = ("JPEG", "PNG", "WEBP")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _WANTED = "give a whole JPEG, PNG or WebP picture"
 # Our limit is the stricter one, and an error.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -39,7 +48,7 @@ def decode_picture(
     """
     with _open(data, max_pixels, max_bytes) as picture:
         try:
-            upright = ImageOps.exif_transpose(picture)
+            upright = _turned_upright(picture)
             if upright.has_transparency_data:
                 upright = upright.convert("RGBA")
                 black = Image.new("RGBA", upright.size, "black")
@@ -74,6 +83,21 @@ def _open(data: bytes, max_pixels: int, max_bytes: int) -> Image.Image:
         picture.close()
         raise PictureError(_too_large(f"{width} x {height}", max_pixels))
     return picture
+
+
+def _turned_upright(picture: Image.Image) -> Image.Image:
+    """The picture as its EXIF data say that it is held; as it is where they make no sense.
+
+    Not ImageOps.exif_transpose: that writes what is left of the data anew, which fails in many
+    ways for what a camera has written wrong.
+    """
+    picture.load()
+    try:
+        held = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # whatever is wrong in there, the picture is whole
+        return picture
+    turn = _TURNS.get(held) if isinstance(held, int) else None
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _too_large(claimed: str, max_pixels: int) -> str:

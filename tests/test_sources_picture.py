@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from sources.errors import PictureError
 from sources.picture import MAX_BYTES, check_picture, decode_picture
@@ -89,6 +89,30 @@ def test_a_turned_picture_comes_upright() -> None:
     decoded = decode_picture(encoded(image, "JPEG", exif=exif))
     assert decoded.shape == (64, 48, 3)
     assert decoded[2].mean() < 20 and decoded[-2].mean() > 235
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_and_mirrored_as_it_is_held(orientation: int) -> None:
+    """As Pillow does it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(ramp(), "PNG", exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert np.array_equal(decode_picture(data), np.array(expected))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_picture_with_damaged_exif_data_is_taken(kind: str) -> None:
+    """Numbers where there should be text, and what is no EXIF data at all."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x0128] = 2
+    good = exif.tobytes()
+    unit = good.index(b"\x01\x28\x00\x03") + 3
+    odd = good[:unit] + b"\x02" + good[unit + 1 :]
+    assert decode_picture(encoded(ramp(), kind, exif=odd)).shape == (64, 48, 3)
+    none = good[:6] + b"XX" + good[8:]
+    assert decode_picture(encoded(ramp(), kind, exif=none)).shape == (48, 64, 3)
 
 
 def test_what_is_transparent_is_black() -> None:
