@@ -49,13 +49,13 @@ def decode_picture(
     with _open(data, max_pixels, max_bytes) as picture:
         try:
             upright = _turned_upright(picture)
-            if upright.has_transparency_data:
+            if upright.mode.startswith("I;16"):
+                # Pillow would clip 16 bits a pixel at 255 instead of scaling them.
+                upright = _eight_bits(upright)
+            elif upright.has_transparency_data:
                 upright = upright.convert("RGBA")
                 black = Image.new("RGBA", upright.size, "black")
                 upright = Image.alpha_composite(black, upright)
-            elif upright.mode.startswith("I;16"):
-                # Pillow would clip 16 bits a pixel at 255 instead of scaling them.
-                upright = Image.fromarray((np.array(upright) >> 8).astype(np.uint8))
             return np.ascontiguousarray(np.array(upright.convert("RGB")))
         except (OSError, ValueError, SyntaxError, EOFError) as error:
             raise PictureError(f"The picture is damaged; {_WANTED}.") from error
@@ -98,6 +98,15 @@ def _turned_upright(picture: Image.Image) -> Image.Image:
         return picture
     turn = _TURNS.get(held) if isinstance(held, int) else None
     return picture if turn is None else picture.transpose(turn)
+
+
+def _eight_bits(gray: Image.Image) -> Image.Image:
+    """A picture of 16 bits a pixel in 8; what it calls transparent is black."""
+    values = np.array(gray)
+    clear = gray.info.get("transparency")
+    if isinstance(clear, int):
+        values[values == clear] = 0
+    return Image.fromarray((values >> 8).astype(np.uint8))
 
 
 def _too_large(claimed: str, max_pixels: int) -> str:

@@ -120,6 +120,17 @@ def test_what_is_transparent_is_black() -> None:
     assert decode_picture(encoded(image, "PNG")).max() == 0
 
 
+def test_sixteen_bits_with_one_transparent_gray_are_scaled() -> None:
+    """And what has that gray is black."""
+    data = encoded(ramp("I;16"), "PNG")
+    gray = int(RAMP[0, 40])
+    clear = struct.pack(">I4sH", 2, b"tRNS", gray << 8)
+    at = data.index(b"IDAT") - 4
+    data = data[:at] + clear + struct.pack(">I", zlib.crc32(clear[4:])) + data[at:]
+    expected = np.where(gray == RAMP, 0, RAMP)
+    assert np.array_equal(decode_picture(data)[..., 0], expected)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "animated WEBP"])
 def test_bombs_are_refused_before_memory_is_taken(kind: str) -> None:
     """A header's claim is enough; a process that may not grow by 64 MB refuses it as well."""
