@@ -52,6 +52,7 @@ __all__ = ["Answer", "Client", "RefusedError", "Watched", "dial"]
 
 Watched = StreamState | Stats | GoingAway
 _WATCHED_KEPT = 256
+_PAUSE_S = 0.5
 
 
 def dial(
@@ -88,7 +89,12 @@ class Client:
         self._over: str | None = None  # why there will be no connection any more
 
     async def __aenter__(self) -> Self:
-        """Connect; raises what websockets raises if that is refused for good."""
+        """Connect; raises what websockets raises if that is refused for good.
+
+        Raises:
+            RefusedError: there is no session to be had at this address.
+            ConnectionError: the connection was closed before there was one.
+        """
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(self._end)
         try:
@@ -205,7 +211,13 @@ class Client:
             except ConnectionClosed:
                 pass
             finally:
+                begun = self._ready.is_set()
                 self._ready.clear()
+            if self.session is None:
+                raise ConnectionError("the server closed the connection before a session began")
+            if not begun:
+                # The next one may end alike: what is in front of a server that is down lets us in.
+                await asyncio.sleep(_PAUSE_S)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         """There will be no connection any more: nobody shall wait for what cannot come."""
@@ -298,6 +310,8 @@ class Client:
             self._resume_token, self._num_ended = self.session.resume_token, 0
             self._lose(message.error.message)
             await self._catch_up(socket)
+        elif message.fatal and self.session is None:
+            raise RefusedError(message)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from stream.client import Client, RefusedError, Watched
+from stream.protocol import Ping
 from stream.pusher import Pusher
 from tests.stream_helpers import PATIENCE_S
 from tests.test_stream_server import Served, run, serving
@@ -181,6 +182,45 @@ def test_nobody_waits_for_a_server_that_will_not_have_them_back() -> None:
                     await waits
 
     scripted([first], test)
+
+
+def test_who_is_let_in_and_sent_away_at_once_does_not_try_for_ever() -> None:
+    """Who has never had a session learns why, if that is said."""
+    gone = {"code": "not_found", "message": "No stream of this name."}
+
+    async def refuses(line: Line) -> None:
+        await line.say(type="error", error=gone, fatal=True)
+
+    async def closes(line: Line) -> None:
+        pass
+
+    async def test(url: str) -> None:
+        with pytest.raises(RefusedError, match="No stream of this name"):
+            await Client(url).__aenter__()
+        with pytest.raises(ConnectionError, match="before a session began"):
+            await Client(url).__aenter__()
+
+    scripted([refuses, closes, closes], test)
+
+
+def test_who_had_a_session_and_is_sent_away_at_once_takes_a_breath() -> None:
+    """Else it would knock hundreds of times a second."""
+    knocks: list[float] = []
+
+    async def first(line: Line) -> None:
+        await line.created("first")
+
+    async def closes(line: Line) -> None:
+        knocks.append(asyncio.get_running_loop().time())
+
+    async def test(url: str) -> None:
+        async with Client(url) as client:
+            with pytest.raises(ConnectionError):
+                while True:
+                    await client.send(Ping(type="ping"))
+
+    scripted([first, closes, closes], test)
+    assert knocks[1] - knocks[0] > 0.3
 
 
 def test_who_no_longer_waits_for_acceptance_wants_no_answer() -> None:
