@@ -84,6 +84,8 @@ def capture_network(capture: dict[str, Any], clock: Callable[[], float]) -> Iter
         )
     except SourceRefusedError:
         raise CaptureError("forbidden") from None
+    except UnicodeError:  # a part of the host's name is empty or too long
+        raise CaptureError("unknown_host") from None
     except (av.FFmpegError, OSError) as error:
         # FFmpeg has several errors for one and the same silence.
         silent = isinstance(error, av.FFmpegError) and clock() - began_s >= OPEN_TIMEOUT_S

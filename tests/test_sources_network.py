@@ -132,8 +132,10 @@ def test_a_server_that_refuses_is_tried_again_until_it_gives(code: int, says: st
         watcher.until_condition(SourceCondition.LIVE)
 
 
-def test_an_unknown_host_is_named_as_such() -> None:
-    with Watcher("http://no-such-host.invalid/live") as watcher:
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "no..host", f"{'a' * 64}.invalid"])
+def test_an_unknown_host_is_named_as_such(host: str) -> None:
+    """Also one whose name cannot be asked for."""
+    with Watcher(f"http://{host}/live") as watcher:
         watcher.until_condition(SourceCondition.RECONNECTING)
         assert "there is no such host" in watcher.statuses[-1].detail
 
