@@ -55,8 +55,8 @@ def _in_folder(folder: Path, name: str) -> list[Path]:
         files = sorted((f for f in folder.iterdir() if not f.name.startswith(".")), key=_natural)
     except PermissionError:
         raise SourceOpenError(f"{name} may not be read; give this user read permission.") from None
-    videos = [file for file in files if _VIDEO.fullmatch(file.suffix)]
-    return videos or [file for file in files if is_picture(file)]
+    videos = [file for file in files if _VIDEO.fullmatch(file.suffix) and not os.path.isdir(file)]
+    return videos or [file for file in files if is_picture(file) and not os.path.isdir(file)]
 
 
 def _in_list(path: Path, name: str) -> list[Path]:

@@ -50,6 +50,14 @@ def test_folder_plays_its_videos_in_the_order_of_their_numbers(tmp_path: Path) -
     assert [frame.pts_s for frame in frames] == pytest.approx([n / 25 for n in range(30)])
 
 
+def test_folders_in_a_folder_do_not_count_whatever_they_are_called(tmp_path: Path) -> None:
+    """Neither as a video nor as a picture."""
+    (tmp_path / "subtitles.ts").mkdir()
+    (tmp_path / "frame1.png").mkdir()
+    write_stills(tmp_path, range(2, 4))
+    assert [type(item) for item in read_all(tmp_path)] == [VideoFrame] * 2
+
+
 def test_next_file_begins_one_interval_of_the_last_one_later(tmp_path: Path) -> None:
     """A clip of 10 frames a second is followed after 0.1 s, a clip of 50 after 0.02 s."""
     write_clip(tmp_path / "a.mp4", range(3), rate=Fraction(10))
