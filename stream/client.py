@@ -79,8 +79,7 @@ class Client:
         self._ids = itertools.count(1)
         self._answers: dict[str, Answer] = {}
         self._accepting: dict[str, tuple[QueryCreate, asyncio.Future[None]]] = {}
-        self._watches: list[tuple[str, asyncio.Queue[Watched | None]]] = []
-        self._subscriptions: dict[str, StreamSubscribe] = {}
+        self._watches: list[tuple[StreamSubscribe, asyncio.Queue[Watched | None]]] = []
         self._num_ended = 0
         self._resume_token: str | None = None
         self._socket: ClientConnection | None = None
@@ -161,28 +160,37 @@ class Client:
         self, stream: str, *channels: Channel, stats_interval_ms: int = 1000
     ) -> AsyncIterator[Watched]:
         """States and statistics of a stream as they come; the oldest go if nobody takes them."""
-        subscription = StreamSubscribe(
+        wanted = StreamSubscribe(
             type="stream.subscribe",
             stream=stream,
             channels=channels or ("state", "stats"),
             stats_interval_ms=stats_interval_ms,
         )
-        self._subscriptions[stream] = subscription
-        watch = stream, asyncio.Queue[Watched | None](_WATCHED_KEPT)
+        watch = wanted, asyncio.Queue[Watched | None](_WATCHED_KEPT)
         self._watches.append(watch)
         try:
-            await self.send(subscription)
+            await self.send(self._subscription(stream))
             while (message := await watch[1].get()) is not None:
                 yield message
             raise ConnectionError(self._over)
         finally:
             self._watches.remove(watch)
-            if all(stream != other for other, _ in self._watches):
+            if all(stream != other.stream for other, _ in self._watches):
                 await self._unsubscribe(stream)
+
+    def _subscription(self, stream: str) -> StreamSubscribe:
+        """What all who watch a stream want of it, as often as any: only the last word is kept."""
+        wanted = [watched for watched, _ in self._watches if watched.stream == stream]
+        stats = [watched.stats_interval_ms for watched in wanted if "stats" in watched.channels]
+        channels: tuple[Channel, ...] = ("stats",) if stats else ()
+        if any("state" in watched.channels for watched in wanted):
+            channels = ("state", *channels)
+        return wanted[0].model_copy(
+            update={"channels": channels, "stats_interval_ms": min(stats, default=1000)}
+        )
 
     async def _unsubscribe(self, stream: str) -> None:
         """Nobody watches a stream any more; a connection that is not there need not be told."""
-        del self._subscriptions[stream]
         if self._socket is not None:
             message = StreamUnsubscribe(type="stream.unsubscribe", stream=stream)
             with contextlib.suppress(ConnectionClosed):
@@ -270,8 +278,8 @@ class Client:
             case ErrorMessage():
                 await self._refused(message, socket)
             case StreamState() | Stats() | GoingAway():
-                for stream, watch in self._watches:
-                    if isinstance(message, GoingAway) or message.stream == stream:
+                for wanted, watch in self._watches:
+                    if isinstance(message, GoingAway) or _is_for(message, wanted):
                         keep_newest(watch, message)
 
     async def _begin(self, message: SessionCreated, socket: ClientConnection) -> None:
@@ -289,7 +297,8 @@ class Client:
     async def _catch_up(self, socket: ClientConnection) -> None:
         """What the lost connection may have swallowed is said again."""
         creates = [create for create, accepted in self._accepting.values() if not accepted.done()]
-        for message in (*self._subscriptions.values(), *creates):
+        streams = {watched.stream for watched, _ in self._watches}
+        for message in (*map(self._subscription, streams), *creates):
             await socket.send(message.model_dump_json(exclude_none=True))
         self._ready.set()
 
@@ -312,6 +321,12 @@ class Client:
             await self._catch_up(socket)
         elif message.fatal and self.session is None:
             raise RefusedError(message)
+
+
+def _is_for(message: StreamState | Stats, wanted: StreamSubscribe) -> bool:
+    """Whether who wants this is told of that."""
+    channel = "state" if isinstance(message, StreamState) else "stats"
+    return message.stream == wanted.stream and channel in wanted.channels
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from stream.client import Client, RefusedError, Watched
-from stream.protocol import Ping
+from stream.protocol import Ping, Stats, StreamState
 from stream.pusher import Pusher
 from tests.stream_helpers import PATIENCE_S
 from tests.test_stream_server import Served, run, serving
@@ -261,7 +261,23 @@ def test_two_streams_are_watched_at_once_and_none_takes_the_others_news() -> Non
                 return told
 
             assert await asyncio.gather(told_of("cam"), told_of("door")) == [{"cam"}, {"door"}]
-            assert not client._subscriptions
+            assert not client._watches
+
+    with serving() as served:
+        run(watch(served))
+
+
+def test_two_who_watch_one_stream_are_each_told_what_they_want() -> None:
+    """The server keeps one subscription a stream: the later one shall not end the earlier."""
+
+    async def watch(served: Served) -> None:
+        async with Client(served.url) as client, asyncio.timeout(PATIENCE_S):
+            stats = client.watch("cam", "stats", stats_interval_ms=200)
+            assert isinstance(await anext(stats), Stats)
+            states = client.watch("cam", "state")
+            assert isinstance(await anext(states), StreamState)
+            for _ in range(4):
+                assert isinstance(await anext(stats), Stats)
 
     with serving() as served:
         run(watch(served))
