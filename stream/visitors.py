@@ -193,10 +193,12 @@ class Visitors:
         finally:
             self._open.pop(name, None)
             self._pushed.pop(name, None)
-            with contextlib.suppress(LookupError):
-                why = "nobody looked at it any more"
-                await asyncio.to_thread(self._registry.close, name, why, _END_WITHIN_S)
-            let_go()
+            try:
+                with contextlib.suppress(LookupError):
+                    why = "nobody looked at it any more"
+                    await asyncio.to_thread(self._registry.close, name, why, _END_WITHIN_S)
+            finally:
+                let_go()  # also if the program ends meanwhile
 
 
 async def _opened(open: Callable[[], VideoSource]) -> VideoSource:

@@ -168,6 +168,32 @@ def test_what_opens_slowly_is_looked_after_once_it_is_open(
         assert not served.visitors._open
 
 
+def test_a_clip_is_deleted_though_the_program_ends_while_it_is_closed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The end of an event loop cancels what looks after it a second time."""
+    clip = write_clip(tmp_path / "a.mp4")
+    with serving_http(places=1) as served:
+        grant = on_loop(served, served.visitors.clip(clip))
+        close = served.registry.close
+
+        def slowly(name: str, reason: str, within_s: float) -> bool:
+            time.sleep(0.5)
+            return close(name, reason, within_s)
+
+        monkeypatch.setattr(served.registry, "close", slowly)
+
+        async def end_twice() -> None:
+            looking = served.visitors._open[grant.name]
+            looking.cancel()
+            await asyncio.sleep(0.1)
+            looking.cancel()
+            await asyncio.wait([looking])
+            assert not clip.exists()
+
+        on_loop(served, end_twice())
+
+
 def test_what_is_on_its_way_takes_a_place() -> None:
     with serving_http(places=1) as served:
 
