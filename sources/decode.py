@@ -5,6 +5,7 @@ because it means the end for a file and a loss for a network.
 """
 
 import heapq
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +14,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
+from av.sidedata.sidedata import SideData
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
@@ -62,7 +64,20 @@ def stream_fps(stream: VideoStream) -> float | None:
 def upright_rgb(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
     """Return the frame, of any pixel format, as contiguous uint8 RGB [H, W, 3], turned upright."""
     image = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+    if not _is_mirrored(frame):
+        return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+    # The angle is that of a matrix which has been mirrored after it was turned.
+    turned = np.rot90(image, round((-180 - frame.rotation) / 90))
+    return np.ascontiguousarray(turned[:, ::-1])
+
+
+def _is_mirrored(frame: av.VideoFrame) -> bool:
+    """Whether the frame is to be shown as in a mirror, apart from being turned."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(matrix, SideData):
+        return False
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(matrix))
+    return a * d - b * c < 0
 
 
 class Decoder:

@@ -1,5 +1,7 @@
 """Files: time, colour, shape and orientation of what a decoded clip yields."""
 
+import struct
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -112,6 +114,31 @@ def test_rotated_clip_comes_out_upright(tmp_path: Path, rotation: int) -> None:
     assert (source.info.height, source.info.width) == expected.shape[:2]
     for y, x in ((4, 4), (4, -4), (-4, 4), (-4, -4)):
         assert near(frame.image[y, x], tuple(expected[y, x]))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ((-1, 0, 0, 1), lambda image: image[:, ::-1]),
+        ((1, 0, 0, -1), lambda image: image[::-1]),
+        ((0, 1, 1, 0), lambda image: image.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), lambda image: image[::-1, ::-1].transpose(1, 0, 2)),
+    ],
+    ids=["left to right", "upside down", "along a diagonal", "along the other"],
+)
+def test_mirrored_clip_comes_out_as_a_player_shows_it(
+    tmp_path: Path, matrix: tuple[int, int, int, int], expected: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    """The track's matrix may mirror as well as turn: it is not taken for a half turn, or none."""
+    path = write_clip(tmp_path / "a.mp4")
+    data = bytearray(path.read_bytes())
+    a, b, c, d = (number << 16 for number in matrix)
+    struct.pack_into(">5i", data, data.index(b"tkhd") + 44, a, b, 0, c, d)
+    path.write_bytes(data)
+    image, wanted = frames_of(path)[0].image, expected(corner_picture(96, 64))
+    assert image.shape == wanted.shape
+    for y, x in ((4, 4), (4, -4), (-4, 4), (-4, -4)):
+        assert near(image[y, x], tuple(wanted[y, x]))
 
 
 def test_portrait_phone_clip_is_turned_clockwise(tmp_path: Path) -> None:
