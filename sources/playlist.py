@@ -20,6 +20,7 @@ _VIDEO = re.compile(
     re.IGNORECASE,
 )
 _LIST = re.compile(r"\.(m3u|txt)", re.IGNORECASE)
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _MAX_LIST_BYTES = 1 << 20
 
 
@@ -70,7 +71,11 @@ def _in_list(path: Path, name: str) -> list[Path]:
         raise SourceOpenError(f"{name} may not be read; give this user read permission.") from None
     except (OSError, ValueError):
         lines = []
-    files = [path.parent / line for line in lines if line and not line.startswith("#")]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if any(_ADDRESS.match(line) for line in lines):
+        # As a path it would not lose its password where it is named.
+        raise SourceOpenError(f"{name} names an address; write the paths of files, one a line.")
+    files = [path.parent / line for line in lines]
     if not files:
         raise SourceOpenError(f"{name} is not a list of files; write one path a line.")
     return files

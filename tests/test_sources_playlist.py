@@ -191,6 +191,7 @@ def test_folder_whose_files_vanish_fails_instead_of_looping_for_ever(tmp_path: P
         ("wrong.txt", "a.mp4\nb.mp4\n", r"None of the 2 files .* the first: There is no file .*a"),
         ("self.txt", "self.txt\n", "is not a video that can be read"),
         ("one.txt", "absent.png\n", r"absent.png: The file cannot be read"),
+        ("net.m3u", "a.mp4\nrtsp://me:hunter2@cam/live", r"net.m3u names an address; [^@]*$"),
         ("odd.txt", "a\0b.mp4\n" + "c" * 5000, "None of the 2 files"),
     ],
 )
