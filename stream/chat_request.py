@@ -44,6 +44,15 @@ class Text(_Part):
     type: Literal["text"]
     text: str
 
+    @field_validator("text")
+    @classmethod
+    def _is_unicode(cls, text: str) -> str:
+        # What the assistant said is no question, and is checked nowhere else: half a character
+        # would end the engine, which cannot make tokens of it.
+        if any("\ud800" <= c <= "\udfff" for c in text):
+            raise PydanticCustomError("unicode", "this is not valid Unicode text")
+        return text
+
 
 class VideoUrl(_Part):
     url: str

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
@@ -15,6 +16,7 @@ from stream.asking import CallerLimits
 from stream.doors import Doors
 from stream.events import AnswerDelta, AnswerDone, AnswerStatus, QuestionAccepted
 from tests.http_serving import MODEL, ServedHttp, serving_http
+from tests.stream_helpers import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +204,24 @@ def test_what_is_not_supported_is_refused_by_name(
     assert refused.value.param == (param or "messages[0].content[0].video_url.url")
     assert "169.254" not in refused.value.message
     assert len(cams.heard.of(QuestionAccepted)) == before
+
+
+def test_half_a_character_in_what_was_said_before_does_not_reach_the_engine(
+    cams: ServedHttp,
+) -> None:
+    """The engine would end: no tokens can be made of it."""
+    said = "half \\ud83d"
+    body = f'{{"role": "user", "content": "a"}}, {{"role": "assistant", "content": "{said}"}}'
+    sent = f'{{"model": "{MODEL}", "messages": [{body}, {{"role": "user", "content": "b"}}]}}'
+    answer = httpx.post(
+        f"{cams.url}/chat/completions",
+        content=sent,
+        headers={"Content-Type": "application/json"},
+        timeout=PATIENCE_S,
+    )
+    error = answer.json()["error"]
+    assert answer.status_code == 400 and "not valid Unicode" in error["message"]
+    assert error["param"] == "messages[1].content[0].text"
 
 
 def test_two_streams_in_one_chat_are_refused(cams: ServedHttp) -> None:
