@@ -9,7 +9,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from stream.asking import Asking
@@ -33,6 +33,8 @@ from stream.upgraded_socket import UpgradedSocket
 _HEADER_BYTES = 1 << 14
 # How long a connection may be without a whole request.
 IDLE_S = 5
+# Of a body so much has to come in so long, unless it is we who do not take it.
+BODY_BYTES, BODY_S = 1 << 14, 15.0
 # How long what is cut off has for its end.
 CLOSE_S = 1.0
 
@@ -40,9 +42,12 @@ CLOSE_S = 1.0
 class Guarded(H11Protocol):
     """A connection that neither holds up others nor takes up their room, whoever it is.
 
-    It is let go if it begins no request or does not come to its body, as is one that idles; and
-    one that asks and asks is answered more slowly.
+    It is let go if it begins no request or does not come to its body, as is one that idles or whose
+    body does not come on; and one that asks and asks is answered more slowly.
     """
+
+    _watched: RequestResponseCycle | None = None
+    _num_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -55,6 +60,26 @@ class Guarded(H11Protocol):
         # Unlike what it stands in for, this lets the time run on until a request is whole.
         self.conn.receive_data(data)
         self.handle_events()
+        self._num_bytes += len(data)
+        if self.cycle is not self._watched:
+            self._watched = self.cycle
+            self._watch_body(self.cycle)
+
+    def _watch_body(self, cycle: RequestResponseCycle) -> None:
+        """Let it go if too little of a request's body comes: nothing else would ever end it."""
+        came = self._num_bytes
+
+        def is_due() -> bool:
+            return cycle.more_body and not (cycle.response_complete or cycle.disconnected)
+
+        def look() -> None:
+            if self._num_bytes - came >= BODY_BYTES or self.flow.read_paused:
+                self._watch_body(cycle)
+            elif is_due():
+                self.transport.abort()
+
+        if is_due():
+            self.loop.call_later(BODY_S, look)
 
     def on_response_complete(self) -> None:
         self._bucket.take()

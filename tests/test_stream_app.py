@@ -15,13 +15,14 @@ import pytest
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from stream import http_server
-from stream.app import OPEN_PATHS
+from stream.app import OPEN_PATHS, make_app
 from stream.asking import Asking
 from stream.doors import Doors, DoorsError
 from stream.events import AnswerDelta, AnswerDone, AnswerStatus
 from stream.http_server import HttpServer
 from stream.server import Address, ServerThread
 from stream.tickets import MAX_TICKETS, Caller
+from tests import http_serving
 from tests.http_serving import MODEL, ServedHttp, serving_http
 from tests.stream_helpers import PATIENCE_S
 from tests.test_stream_chat import ask, posted
@@ -286,6 +287,26 @@ def test_who_never_comes_to_the_point_is_let_go(
         idle.sendall(sent)
         assert fetch(own, "/v1/models")[0] == 503
         wait_until(lambda: fetch(own, "/v1/models")[0] == 200)
+
+
+@pytest.mark.parametrize("path", ["/login", "/v1/chat/completions"])
+def test_who_never_comes_to_the_end_of_a_body_is_let_go(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    """Nobody needs a token to log in, and the room of such connections was never given back."""
+    monkeypatch.setattr(http_server, "BODY_S", 0.3)
+    monkeypatch.setattr(http_server, "MAX_SOCKETS", 2)
+    monkeypatch.setattr(http_serving, "make_app", lambda *args, **_: make_app(*args, logs_in=True))
+    with serving_http(doors=locked()) as own, socket.socket() as stuck:
+        host, _, port = own.url.removeprefix("http://").removesuffix("/v1").partition(":")
+        stuck.connect((host, int(port)))
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        stuck.sendall(
+            f"{head}Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{{".encode()
+        )
+        assert fetch(own, "/v1/models")[0] == 503
+        wait_until(lambda: fetch(own, "/v1/models")[0] == 200)
+    assert "ClientDisconnect" not in caplog.text
 
 
 def test_who_asks_and_asks_is_answered_more_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
