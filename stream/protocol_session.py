@@ -188,7 +188,7 @@ class ProtocolSession:
         return [Send(GoingAway(time_left_ms=round(time_left_s * 1e3), reason=reason))]
 
     def abandon(self) -> list[Effect]:
-        """Nobody will come back: cancel what is open."""
+        """Nobody will come back, or nothing goes on: cancel what is open."""
         return [
             Cancel(query.stream, query.question_id)
             for query in self._memory.open.values()
@@ -200,8 +200,11 @@ class ProtocolSession:
         if lost is None:
             why = "There is no session to resume; ask anew."
             return [Send(refusal("not_found", why, "resume_token"))]
+        # What was said on this connection is newer than what was on the lost one.
+        newer = self._memory.default_stream
         # The token stays that of the memory: a client that never hears of this has no other.
         self._memory, self.token = lost._memory, lost.token
+        self._memory.default_stream = newer or self._memory.default_stream
         missed: list[Effect] = [Send(done) for done in self._memory.kept if done.number > after]
         return [self._updated(resumed=True), *missed]
 

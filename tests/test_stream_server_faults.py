@@ -18,7 +18,12 @@ from stream.engine import Engine, EngineConfig
 from stream.guarded_socket import GuardedSocket
 from stream.hub import About, Connection, Hub
 from stream.metrics import BuildInfo, Metrics
-from stream.protocol import SERVER_MESSAGES, AnswerDoneMessage, AnyServerMessage
+from stream.protocol import (
+    SERVER_MESSAGES,
+    AnswerDoneMessage,
+    AnyServerMessage,
+    SessionUpdated,
+)
 from stream.protocol_session import SessionLimits
 from stream.registry import StreamRegistry
 from stream.server import Address, Server, ServerThread
@@ -138,6 +143,19 @@ def test_a_session_whose_resuming_broke_off_can_still_be_taken_up(hubbub: Hubbub
     hubbub.say(last, "session.update", resume_token=token)
     hubbub.answer_all()
     assert [m.id for m in heard(last) if isinstance(m, AnswerDoneMessage)] == ["q1"]
+
+
+def test_a_stream_that_is_named_with_the_token_is_the_one_that_is_meant(hubbub: Hubbub) -> None:
+    lost = hubbub.hub.connect()
+    hubbub.say(lost, "session.update", default_stream="cam")
+    hubbub.hub.disconnect(lost)
+    for named, meant in (({"default_stream": "door"}, "door"), ({}, "door")):
+        back = hubbub.hub.connect()
+        token = lost.session.token
+        hubbub.say(back, "session.update", resume_token=token, **named)
+        (updated,) = [m for m in heard(back) if isinstance(m, SessionUpdated)]
+        assert updated.resumed and updated.default_stream == meant
+        hubbub.hub.disconnect(back)
 
 
 def test_a_session_cannot_take_up_itself(hubbub: Hubbub) -> None:
