@@ -142,8 +142,7 @@ class Hub:
     @property
     def num_open(self) -> int:
         """Questions of clients, there or lost, that have not ended."""
-        lost = (entry.session for entry in self._lost.values())
-        return sum(s.num_open for s in (*(c.session for c in self._connections), *lost))
+        return sum(session.num_open for session in self._sessions())
 
     def subscribe(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
         """Listen to all streams from now on; returns what ends it."""
@@ -232,6 +231,17 @@ class Hub:
         self._ending = self._clock() + time_left_s, reason
         for connection in self._connections:
             self._do(connection, connection.session.drain(time_left_s, reason))
+
+    def cancel_all(self) -> None:
+        """Cancel what is open, of all clients."""
+        for session in self._sessions():
+            for effect in session.abandon():
+                self._cancel(effect)
+
+    def _sessions(self) -> list[ProtocolSession]:
+        """Of clients that are there, and lost."""
+        lost = [entry.session for entry in self._lost.values()]
+        return [connection.session for connection in self._connections] + lost
 
     def _send_stats(self, now_s: float) -> None:
         """Statistics to some of those for whom they are due; the others come first next time."""

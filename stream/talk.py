@@ -26,6 +26,8 @@ MESSAGES_S, MESSAGE_BURST = 50.0, 100
 # How many clients are let in: many at the same moment would hold up a frame.
 CLIENTS_S, CLIENT_BURST = 50.0, 4
 SLOW_S, TICK_S, DRAIN_S = 5.0, 0.05, 20.0
+# How long questions that are cancelled in the end have for theirs.
+_CANCEL_S = 1.0
 # A client that does not answer a ping for so long is gone.
 PING_S = 20.0
 _TRY_AGAIN_LATER = 1013
@@ -77,14 +79,22 @@ class Talk:
                 self._ending.close()
 
     async def drain(self) -> None:
-        """Accept no more questions, say so, and see what is open to its end, within DRAIN_S."""
+        """Accept no more questions, say so, and see what is open to its end, within DRAIN_S.
+
+        What has none by then is cancelled, so that its client is told an end.
+        """
         if not self._hub.draining:
             self._hub.drain(DRAIN_S, "the server ends")
-        until_s = time.monotonic() + DRAIN_S
-        while self._hub.num_open and time.monotonic() < until_s:
-            await asyncio.sleep(TICK_S)
+        await self._none_open(DRAIN_S)
+        self._hub.cancel_all()
+        await self._none_open(_CANCEL_S)
         # What was pushed last is on its way within a tick.
         await asyncio.sleep(TICK_S)
+
+    async def _none_open(self, within_s: float) -> None:
+        until_s = time.monotonic() + within_s
+        while self._hub.num_open and time.monotonic() < until_s:
+            await asyncio.sleep(TICK_S)
 
     async def let_come(self) -> bool:
         """Wait until one more client may come; False if there are as many as may be."""

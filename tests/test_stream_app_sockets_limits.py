@@ -165,3 +165,28 @@ def test_an_end_is_announced_and_answers_are_seen_to_theirs() -> None:
 
     with serving_http() as own:
         run(talk(own))
+
+
+def test_what_has_no_end_in_time_is_cancelled_and_its_client_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(talk_module, "DRAIN_S", 0.0)
+
+    async def ask(own: ServedHttp) -> None:
+        statuses: list[str] = []
+        async with opening(own) as websocket:
+            question = {"type": "query.create", "id": "q", "text": "For ever?", "max_tokens": 2048}
+            await websocket.send(json.dumps(question))
+            while json.loads(await websocket.recv())["type"] != "answer.delta":
+                pass
+            stopping = asyncio.create_task(asyncio.to_thread(own.thread.stop))
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    message = json.loads(await websocket.recv())
+                    if message["type"] == "answer.done":
+                        statuses.append(message["status"])
+            await stopping
+        assert statuses == ["cancelled"]
+
+    with serving_http() as own:
+        run(ask(own))
