@@ -201,6 +201,19 @@ def test_a_camera_that_is_refused_is_told_in_words(
         assert set(served.visitors._open) <= before
 
 
+def test_pictures_go_on_after_some_that_cannot_be_drawn(
+    served: ServedHttp, browser_page: BrowserPage
+) -> None:
+    with browser_page() as page:
+        page.add_init_script(
+            """const draw = createImageBitmap;
+            let failures = 3;
+            window.createImageBitmap = (jpeg) =>
+              failures-- > 0 ? Promise.reject(new Error("no memory")) : draw(jpeg);"""
+        )
+        visit(page, served)
+
+
 def test_nothing_keeps_people_out(served: ServedHttp, browser_page: BrowserPage) -> None:
     """Neither colours, nor missing names, nor a narrow screen; and the keyboard is enough."""
     for look in ({}, {"dark": True}, {"width": 390, "height": 844}):

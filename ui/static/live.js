@@ -41,7 +41,8 @@ export class LivePicture {
     socket.binaryType = "arraybuffer";
     socket.addEventListener("message", async ({ data }) => {
       if (typeof data === "string") return;
-      await this.draw(data, socket);
+      // One that cannot be drawn is passed over; without its credit given back none would follow.
+      await this.draw(data, socket).catch(() => {});
       if (socket.readyState === WebSocket.OPEN) socket.send("drawn");
     });
     socket.addEventListener("close", ({ code }) => {
