@@ -214,6 +214,27 @@ def test_pictures_go_on_after_some_that_cannot_be_drawn(
         visit(page, served)
 
 
+def test_plots_are_cleared_with_the_numbers(served: ServedHttp, browser_page: BrowserPage) -> None:
+    with browser_page() as page:
+        visit(page, served)
+        drawn = page.evaluate(
+            """async () => {
+              const { Numbers } = await import("/static/numbers.js");
+              const section = document.querySelector(".numbers").cloneNode(true);
+              document.body.append(section);
+              const numbers = new Numbers(section);
+              const canvas = section.querySelector("[data-plot=fps]");
+              const lit = () => canvas.getContext("2d")
+                .getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value > 0);
+              numbers.plots.fps.add(20, 25);
+              const before = lit();
+              numbers.clear();
+              return [before, lit()];
+            }"""
+        )
+        assert drawn == [True, False]
+
+
 def test_nothing_keeps_people_out(served: ServedHttp, browser_page: BrowserPage) -> None:
     """Neither colours, nor missing names, nor a narrow screen; and the keyboard is enough."""
     for look in ({}, {"dark": True}, {"width": 390, "height": 844}):

@@ -60,6 +60,8 @@ class Plot {
 
   clear() {
     this.values = [];
+    // Or what was drawn would stay until there is something new.
+    this.canvas.width = this.canvas.width;
   }
 
   add(value, line) {
