@@ -201,6 +201,19 @@ def test_a_camera_that_is_refused_is_told_in_words(
         assert set(served.visitors._open) <= before
 
 
+def test_a_server_that_is_too_busy_is_told_of_in_words(
+    served: ServedHttp, browser_page: BrowserPage, tmp_path: Path
+) -> None:
+    """It answers so before the application does, in plain text."""
+    clip = write_numbered(tmp_path / "mine.mp4", 5)
+    with browser_page(expects=["503"]) as page:
+        visit(page, served)
+        page.route("**/v1/visitors/clip", lambda route: route.fulfill(status=503, body="Busy"))
+        page.get_by_text("Watch something of your own").click()
+        page.get_by_label("Play a clip").set_input_files(clip)
+        page.get_by_text("The server answered 503.").wait_for()
+
+
 def test_pictures_go_on_after_some_that_cannot_be_drawn(
     served: ServedHttp, browser_page: BrowserPage
 ) -> None:

@@ -56,7 +56,8 @@ export class OwnSources {
       this.said.textContent = "Asking for a place.";
       const headers = kind === "address" ? { "Content-Type": "application/json" } : {};
       const answer = await fetch(`/v1/visitors/${kind}`, { method: "POST", body, headers });
-      const said = await answer.json();
+      // A server that is too busy says so in no JSON.
+      const said = await answer.json().catch(() => ({}));
       if (!answer.ok) throw new Error(refusal(answer.status, said));
       this.name = said.name;
       if (turn !== this.turn) {
