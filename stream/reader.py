@@ -204,7 +204,8 @@ class FrameReader:
     def _state(self, status: SourceStatus) -> None:
         now_s, since_s = self._clock(), self._state_since_s
         self._state_since_s = now_s
-        detail = status.detail
+        # What a file is called need not be text that can be sent; JSON would fail for all who hear.
+        detail = status.detail.encode(errors="replace").decode()
         if status.epoch and status.gap_s is not None and self._reset_on_gap:
             detail += "; the stream begins anew"
         self._publish(

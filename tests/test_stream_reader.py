@@ -374,3 +374,11 @@ def test_a_duration_ends_a_source_that_says_nothing() -> None:
     buffer = FrameBuffer(4, FullPolicy.WAIT, lambda _: None, lambda: None)
     FrameReader("s", source, buffer, events, fps=25.0, duration_s=0.05).run()
     assert [e.detail for e in events.of(SourceState)][-1] == "the 0.05 s asked for are over"
+
+
+def test_a_name_that_is_no_text_is_told_as_text() -> None:
+    """A file's, in another encoding: what cannot be sent as JSON would be told to nobody."""
+    said = SourceStatus(SourceCondition.LIVE, "reading caf\udce9.mp4")
+    reading = Reading(ScriptedSource([said]))
+    reading.reader.run()
+    assert "reading caf?.mp4" in [state.detail for state in reading.events.of(SourceState)]
