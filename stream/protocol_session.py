@@ -37,7 +37,7 @@ from stream.token_bucket import TokenBucket
 
 _REMEMBERED_IDS = 1024
 # All of them must fit into an outbox at once: who takes up a session may ask for all.
-_KEPT_ANSWERS = 64
+_KEPT_ANSWERS, _KEPT_CHARS = 64, 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,14 @@ class _Subscription:
     stats_due_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An end of an answer; `num_chars` as JSON."""
+
+    done: AnswerDoneMessage
+    num_chars: int
+
+
 @dataclass(slots=True)
 class _Memory:
     """What goes on when the connection is lost."""
@@ -93,7 +101,7 @@ class _Memory:
     default_stream: str | None = None
     open: dict[str, _Query] = field(default_factory=dict)
     ended: OrderedDict[str, None] = field(default_factory=OrderedDict)
-    kept: deque[AnswerDoneMessage] = field(default_factory=lambda: deque(maxlen=_KEPT_ANSWERS))
+    kept: deque[_Kept] = field(default_factory=lambda: deque(maxlen=_KEPT_ANSWERS))
     num_ended: int = 0
 
 
@@ -205,7 +213,9 @@ class ProtocolSession:
         # The token stays that of the memory: a client that never hears of this has no other.
         self._memory, self.token = lost._memory, lost.token
         self._memory.default_stream = newer or self._memory.default_stream
-        missed: list[Effect] = [Send(done) for done in self._memory.kept if done.number > after]
+        missed: list[Effect] = [
+            Send(kept.done) for kept in self._memory.kept if kept.done.number > after
+        ]
         return [self._updated(resumed=True), *missed]
 
     def _create(self, message: QueryCreate, now_s: float) -> list[Effect]:
@@ -307,7 +317,9 @@ class ProtocolSession:
             memory.ended.popitem(last=False)
         memory.num_ended += 1
         done = answer_done(id, memory.num_ended, event)
-        memory.kept.append(done)
+        memory.kept.append(_Kept(done, len(done.to_json())))
+        while len(memory.kept) > 1 and sum(one.num_chars for one in memory.kept) > _KEPT_CHARS:
+            memory.kept.popleft()
         return [Send(done)]
 
     def _id_of(self, event: AnswerDelta | AnswerDone) -> str | None:

@@ -15,6 +15,7 @@ from websockets.typing import Subprotocol
 from stream import hub as hub_module
 from stream.doors import Doors, read_tokens
 from stream.engine import Engine, EngineConfig
+from stream.events import AnswerStatus
 from stream.guarded_socket import GuardedSocket
 from stream.hub import About, Connection, Hub
 from stream.metrics import BuildInfo, Metrics
@@ -29,6 +30,7 @@ from stream.registry import StreamRegistry
 from stream.server import Address, Server, ServerThread
 from stream.session import StreamConfig
 from stream.talk import Talk
+from tests.protocol_streams import answer_done
 from tests.stream_helpers import PATIENCE_S, FakeClock, loaded, scripted
 from tests.test_stream_server import LOCKED, QUICK, TOKEN, Served, run, serving
 
@@ -240,6 +242,24 @@ def test_all_that_is_kept_of_a_session_fits_into_an_outbox(hubbub: Hubbub) -> No
     assert not back.outbox.overflowed
     done = [m.id for m in heard(back) if isinstance(m, AnswerDoneMessage)]
     assert len(done) >= 32 and done[-1] == "q259"
+
+
+def test_long_answers_that_are_kept_of_a_session_fit_into_an_outbox(hubbub: Hubbub) -> None:
+    """Such as those of a model that says the same long word again and again."""
+    lost = hubbub.hub.connect()
+    for number in range(64):
+        hubbub.ask(lost, f"q{number}")
+        done = answer_done(
+            "cam", number + 1, lost.session.asker, AnswerStatus.INCOMPLETE, "-" * 20_000
+        )
+        hubbub.hub.happened(done)
+    hubbub.answer_all()
+    hubbub.hub.disconnect(lost)
+    back = hubbub.hub.connect()
+    hubbub.say(back, "session.update", resume_token=lost.session.token)
+    assert not back.outbox.overflowed
+    ids = [m.id for m in heard(back) if isinstance(m, AnswerDoneMessage)]
+    assert len(ids) >= 16 and ids[-1] == "q63"
 
 
 def test_what_happens_after_the_loop_has_closed_is_no_failure(
