@@ -58,9 +58,13 @@ class Guarded(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         # Unlike what it stands in for, this lets the time run on until a request is whole.
+        self._num_bytes += len(data)
         self.conn.receive_data(data)
         self.handle_events()
-        self._num_bytes += len(data)
+
+    def handle_events(self) -> None:
+        # Also called when a request that came early has its turn.
+        super().handle_events()
         if self.cycle is not self._watched:
             self._watched = self.cycle
             self._watch_body(self.cycle)

@@ -290,17 +290,20 @@ def test_who_never_comes_to_the_point_is_let_go(
 
 
 @pytest.mark.parametrize("path", ["/login", "/v1/chat/completions"])
+@pytest.mark.parametrize("before", ["", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"])
 def test_who_never_comes_to_the_end_of_a_body_is_let_go(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, path: str
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, path: str, before: str
 ) -> None:
-    """Nobody needs a token to log in, and the room of such connections was never given back."""
+    """Also of a request that comes with the one before; to log in nobody needs a token."""
     monkeypatch.setattr(http_server, "BODY_S", 0.3)
     monkeypatch.setattr(http_server, "MAX_SOCKETS", 2)
     monkeypatch.setattr(http_serving, "make_app", lambda *args, **_: make_app(*args, logs_in=True))
     with serving_http(doors=locked()) as own, socket.socket() as stuck:
         host, _, port = own.url.removeprefix("http://").removesuffix("/v1").partition(":")
         stuck.connect((host, int(port)))
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        head = (
+            f"{before}POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        )
         stuck.sendall(
             f"{head}Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{{".encode()
         )
