@@ -98,6 +98,7 @@ class _Memory:
     """What goes on when the connection is lost."""
 
     asker: str
+    bucket: TokenBucket
     default_stream: str | None = None
     open: dict[str, _Query] = field(default_factory=dict)
     ended: OrderedDict[str, None] = field(default_factory=OrderedDict)
@@ -113,9 +114,9 @@ class ProtocolSession:
     ) -> None:
         self.name, self.token = name, token
         self._streams, self._limits = streams, limits
-        self._memory = _Memory(asker=f"session {name}")
+        bucket = TokenBucket(limits.queries_per_s, limits.query_burst, now_s)
+        self._memory = _Memory(f"session {name}", bucket)
         self._subscriptions: dict[str, _Subscription] = {}
-        self._bucket = TokenBucket(limits.queries_per_s, limits.query_burst, now_s)
         self._draining = False
 
     @property
@@ -238,9 +239,9 @@ class ProtocolSession:
         if len(memory.open) >= self._limits.open_queries:
             why = f"{self._limits.open_queries} of your questions are open; wait for an answer."
             return [Send(refusal("queue_full", why, id=id, retry_after_s=1.0))]
-        if wait_s := self._bucket.wait_s(now_s):
+        if wait_s := memory.bucket.wait_s(now_s):
             return [Send(refusal("rate_limited", "You ask too fast.", id=id, retry_after_s=wait_s))]
-        self._bucket.take()
+        memory.bucket.take()
         memory.open[id] = _Query(stream)
         deadline_s = None if message.deadline_ms is None else message.deadline_ms / 1e3
         return [Ask(id, stream, text, message.max_tokens, deadline_s)]

@@ -23,6 +23,7 @@ from stream.protocol import (
     SERVER_MESSAGES,
     AnswerDoneMessage,
     AnyServerMessage,
+    ErrorMessage,
     SessionUpdated,
 )
 from stream.protocol_session import SessionLimits
@@ -158,6 +159,22 @@ def test_a_stream_that_is_named_with_the_token_is_the_one_that_is_meant(hubbub: 
         (updated,) = [m for m in heard(back) if isinstance(m, SessionUpdated)]
         assert updated.resumed and updated.default_stream == meant
         hubbub.hub.disconnect(back)
+
+
+def test_a_session_that_is_taken_up_may_ask_no_faster() -> None:
+    hubbub = Hubbub(SessionLimits(queries_per_s=1.0, query_burst=2))
+    codes = []
+    connection = hubbub.hub.connect()
+    for number in range(4):
+        hubbub.ask(connection, f"q{number}")
+        hubbub.answer_all()
+        codes += [m.error.code for m in heard(connection) if isinstance(m, ErrorMessage)]
+        token = connection.session.token
+        hubbub.hub.disconnect(connection)
+        connection = hubbub.hub.connect()
+        hubbub.say(connection, "session.update", resume_token=token)
+    hubbub.close()
+    assert codes == ["rate_limited"] * 2
 
 
 def test_a_session_cannot_take_up_itself(hubbub: Hubbub) -> None:
