@@ -11,6 +11,7 @@ from stream.tickets import Caller, Pass, find_pass, new_pass
 
 COOKIE = "ivl_login"
 VALID_S = 12 * 3600.0
+# Of each caller, so that none can end those of others.
 MAX_LOGINS = 1024
 
 
@@ -22,10 +23,12 @@ class Logins:
         self._given: list[Pass] = []
 
     def give(self, caller: Caller) -> str:
-        """A new login for `caller`; of more than MAX_LOGINS the oldest no longer holds."""
-        login = new_pass(caller, self._clock() + VALID_S)
-        self._given = [*self._given[1 - MAX_LOGINS :], login]
-        return login.text
+        """A new login for `caller`; of more than MAX_LOGINS their oldest no longer holds."""
+        own = [login for login in self._given if login.caller == caller]
+        if len(own) >= MAX_LOGINS:
+            self._given.remove(own[0])
+        self._given.append(new_pass(caller, self._clock() + VALID_S))
+        return self._given[-1].text
 
     def end(self, text: str) -> None:
         """Let a login no longer hold."""

@@ -115,9 +115,11 @@ def test_without_tokens_there_is_nothing_to_log_in_to() -> None:
 def test_logins_end_and_are_bounded() -> None:
     clock = FakeClock()
     logins = Logins(clock)
-    first = logins.give(ASKER)
+    other = Caller(2, frozenset({"query"}))
+    of_other, first = logins.give(other), logins.give(ASKER)
     assert logins.caller(first) == ASKER and logins.caller("") == Caller()
     last = [logins.give(ASKER) for _ in range(MAX_LOGINS)][-1]
     assert logins.caller(first) == Caller() and logins.caller(last) == ASKER
+    assert logins.caller(of_other) == other
     clock.advance(VALID_S)
-    assert logins.caller(last) == Caller()
+    assert logins.caller(last) == logins.caller(of_other) == Caller()
