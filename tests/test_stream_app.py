@@ -126,7 +126,7 @@ def test_a_token_gets_a_ticket_of_its_own_scopes(served: ServedHttp) -> None:
             caller = Caller(number, frozenset({scope}))
             assert doors.tickets.take(ticket["ticket"]) == caller
         for _ in range(MAX_TICKETS):
-            doors.tickets.give(Caller())
+            doors.tickets.give(Caller(1, frozenset({"query"})))
         status, headers, _ = fetch(own, "/v1/tickets", method="POST")
         assert status == 429 and 1 <= int(headers["retry-after"]) <= 30
         assert fetch(own, f"/v1/models?ticket={ticket['ticket']}", None)[0] == 401
