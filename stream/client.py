@@ -51,6 +51,7 @@ from stream.protocol import (
 __all__ = ["Answer", "Client", "RefusedError", "Watched", "dial"]
 
 Watched = StreamState | Stats | GoingAway
+_Heard = Watched | RefusedError | None
 _WATCHED_KEPT = 256
 _PAUSE_S = 0.5
 
@@ -79,7 +80,7 @@ class Client:
         self._ids = itertools.count(1)
         self._answers: dict[str, Answer] = {}
         self._accepting: dict[str, tuple[QueryCreate, asyncio.Future[None]]] = {}
-        self._watches: list[tuple[StreamSubscribe, asyncio.Queue[Watched | None]]] = []
+        self._watches: list[tuple[StreamSubscribe, asyncio.Queue[_Heard]]] = []
         self._num_ended = 0
         self._resume_token: str | None = None
         self._socket: ClientConnection | None = None
@@ -159,18 +160,25 @@ class Client:
     async def watch(
         self, stream: str, *channels: Channel, stats_interval_ms: int = 1000
     ) -> AsyncIterator[Watched]:
-        """States and statistics of a stream as they come; the oldest go if nobody takes them."""
+        """States and statistics of a stream as they come; the oldest go if nobody takes them.
+
+        Raises:
+            RefusedError: there is no such stream.
+            ConnectionError: the client was closed, or there is no way back.
+        """
         wanted = StreamSubscribe(
             type="stream.subscribe",
             stream=stream,
             channels=channels or ("state", "stats"),
             stats_interval_ms=stats_interval_ms,
         )
-        watch = wanted, asyncio.Queue[Watched | None](_WATCHED_KEPT)
+        watch = wanted, asyncio.Queue[_Heard](_WATCHED_KEPT)
         self._watches.append(watch)
         try:
             await self.send(self._subscription(stream))
             while (message := await watch[1].get()) is not None:
+                if isinstance(message, RefusedError):
+                    raise message
                 yield message
             raise ConnectionError(self._over)
         finally:
@@ -319,6 +327,10 @@ class Client:
             self._resume_token, self._num_ended = self.session.resume_token, 0
             self._lose(message.error.message)
             await self._catch_up(socket)
+        elif message.stream is not None:
+            for wanted, watch in self._watches:
+                if wanted.stream == message.stream:
+                    keep_newest(watch, RefusedError(message))
         elif message.fatal and self.session is None:
             raise RefusedError(message)
 

@@ -297,11 +297,15 @@ class ErrorInfo(BaseModel):
 
 
 class ErrorMessage(ServerMessage):
-    """Something was refused; `id` is that of the question it is about. Fatal: the server closes."""
+    """Something was refused. Fatal: the server closes.
+
+    `id` is that of the question it is about; `stream` what could not be subscribed to.
+    """
 
     type: Literal["error"] = "error"
     error: ErrorInfo
     id: str | None = None
+    stream: str | None = None
     fatal: bool = False
 
 

@@ -99,12 +99,13 @@ def refusal(
     param: str | None = None,
     *,
     id: str | None = None,
+    stream: str | None = None,
     retry_after_s: float | None = None,
     fatal: bool = False,
 ) -> ErrorMessage:
     retry_after_ms = None if retry_after_s is None else max(1, round(retry_after_s * 1e3))
     info = ErrorInfo(code=code, message=message, param=param, retry_after_ms=retry_after_ms)
-    return ErrorMessage(error=info, id=id, fatal=fatal)
+    return ErrorMessage(error=info, id=id, stream=stream, fatal=fatal)
 
 
 def sentence(text: str) -> str:

@@ -256,7 +256,8 @@ class ProtocolSession:
 
     def _subscribe(self, message: StreamSubscribe, now_s: float) -> list[Effect]:
         if not self._streams.has(message.stream):
-            return [Send(refusal("not_found", self._no_such(message.stream), "stream"))]
+            why, name = self._no_such(message.stream), message.stream
+            return [Send(refusal("not_found", why, "stream", stream=name))]
         every_s = message.stats_interval_ms / 1e3 if "stats" in message.channels else None
         wants_state = "state" in message.channels
         self._subscriptions[message.stream] = _Subscription(wants_state, every_s, now_s)

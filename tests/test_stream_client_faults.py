@@ -283,6 +283,22 @@ def test_two_who_watch_one_stream_are_each_told_what_they_want() -> None:
         run(watch(served))
 
 
+def test_to_watch_what_is_not_there_is_refused() -> None:
+    """And goes on for those who watch another stream."""
+
+    async def watch(served: Served) -> None:
+        async with Client(served.url) as client, asyncio.timeout(PATIENCE_S):
+            states = client.watch("cam", "state")
+            assert isinstance(await anext(states), StreamState)
+            with pytest.raises(RefusedError, match="nowhere") as refused:
+                await anext(client.watch("nowhere"))
+            assert refused.value.code == "not_found"
+            assert [wanted.stream for wanted, _ in client._watches] == ["cam"]
+
+    with serving() as served:
+        run(watch(served))
+
+
 def test_an_answer_can_be_read_again_when_it_has_ended() -> None:
     async def ask(served: Served) -> None:
         async with Client(served.url) as client:
