@@ -9,6 +9,7 @@ it, where asyncio.run is refused until it ends: so a browser is started for a te
 and ends with it, and servers are on threads or in processes of their own. Chromium is the system's.
 """
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -122,6 +123,10 @@ def browser_page() -> Iterator[BrowserPage]:
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip("needs Chromium, e.g. Debian's package chromium")
+    # Some virtual machines were seen to give a process real-time priority; Chromium would inherit
+    # it, and its processes hang in one another's way.
+    if hasattr(os, "sched_setscheduler"):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     with playwright.sync_playwright() as started:
         pages = BrowserPage(started.chromium, program)
         yield pages
