@@ -72,9 +72,7 @@ def soak(samples: Path, out: Path) -> None:
     lines = [json.loads(line) for line in samples.read_text().splitlines()]
     minutes = [line["s"] / 60 for line in lines]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
-    resident = [line["rss_mb"] for line in lines]
-    left.plot(minutes, resident, label="resident memory", linewidth=1)
-    left.set(xlabel="minutes", ylabel="MB", ylim=(0, 1.2 * max(resident)), title="Its memory")
+    _resident(left, lines, "Its memory")
     for name in ("tasks", "fds", "threads", "children"):
         right.plot(minutes, [line[name] for line in lines], label=name, linewidth=1)
     right.set(xlabel="minutes", ylim=(0, None), title="What else it holds")
@@ -103,10 +101,15 @@ def page(samples: Path, out: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
     left.plot(minutes, [line["heap_mb"] for line in lines], label="heap of the page", linewidth=1)
     left.set(xlabel="minutes", ylabel="MB", ylim=(0, None), title="The browser")
-    resident = [line["rss_mb"] for line in lines]
-    right.plot(minutes, resident, label="resident memory", linewidth=1)
-    right.set(xlabel="minutes", ylabel="MB", ylim=(0, 1.2 * max(resident)), title="The server")
+    _resident(right, lines, "The server")
     _finish(figure, (left, right), out)
+
+
+def _resident(axis: Any, lines: list[dict[str, float]], title: str) -> None:
+    """The memory of a process over the minutes."""
+    minutes, resident = [line["s"] / 60 for line in lines], [line["rss_mb"] for line in lines]
+    axis.plot(minutes, resident, label="resident memory", linewidth=1)
+    axis.set(xlabel="minutes", ylabel="MB", ylim=(0, 1.2 * max(resident)), title=title)
 
 
 def _finish(figure: Any, axes: tuple[Any, ...], out: Path) -> None:

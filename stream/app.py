@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.datastructures import Headers
-from starlette.requests import cookie_parser
+from starlette.requests import ClientDisconnect, cookie_parser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stream.api_errors import ApiError, add_handlers, code_of
@@ -218,7 +218,7 @@ def _add_chat(app: FastAPI, registry: StreamRegistry, asking: Asking, model: str
             return AnswerResponse(reply, answer, include_usage=body.stream_options.include_usage)
         try:
             if not await _ended_before_its_caller(request, answer):
-                return Response(status_code=499)  # which nobody reads
+                raise ClientDisconnect
             return JSONResponse(reply.whole(await answer.end()))
         finally:
             answer.cancel()

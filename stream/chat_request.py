@@ -19,6 +19,7 @@ from stream.question import (
     QuestionRefusedError,
     SamplingParams,
     check_question,
+    is_unicode,
 )
 
 _ADDRESS = re.compile(f"ivl://streams/({STREAM_NAME.pattern})")
@@ -49,7 +50,7 @@ class Text(_Part):
     def _is_unicode(cls, text: str) -> str:
         # What the assistant said is no question, and is checked nowhere else: half a character
         # would end the engine, which cannot make tokens of it.
-        if any("\ud800" <= c <= "\udfff" for c in text):
+        if not is_unicode(text):
             raise PydanticCustomError("unicode", "this is not valid Unicode text")
         return text
 

@@ -26,6 +26,7 @@ from stream.talk import (
     TICK_S,
     Talk,
     is_socket_path,
+    see_out,
 )
 from stream.token_bucket import TokenBucket
 from stream.upgraded_socket import UpgradedSocket
@@ -207,14 +208,4 @@ class HttpServer:
 
     async def _drain(self) -> None:
         self._asking.drain()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                await self._none_open()
-        self._asking.cancel_all()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_S):
-                await self._none_open()
-
-    async def _none_open(self) -> None:
-        while self._asking.num_open:
-            await asyncio.sleep(TICK_S)
+        await see_out(self._asking, DRAIN_S)

@@ -68,13 +68,20 @@ class Question:
     turns: tuple[Turn, ...] | None = None
 
 
+def is_unicode(text: str) -> bool:
+    """Whether it has no half characters, as from bytes that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_question(text: str) -> str:
     """The question without surrounding space; QuestionRefusedError if it cannot be asked."""
     text = text.strip()
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a character, as from bytes that are not UTF-8
-        raise QuestionRefusedError("the question is not valid Unicode text") from None
+    if not is_unicode(text):
+        raise QuestionRefusedError("the question is not valid Unicode text")
     if not text:
         raise QuestionRefusedError("the question is empty")
     if len(text) > MAX_QUESTION_CHARS:

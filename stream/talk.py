@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import Protocol
 
 from websockets.exceptions import ConnectionClosed
 
@@ -41,6 +42,28 @@ def is_socket_path(path: str) -> bool:
 def scope_of(path: str) -> str:
     """What a token must allow for a path."""
     return "ingest" if path.startswith((INGEST_PATH, VISITORS_PATH)) else "query"
+
+
+class Asked(Protocol):
+    """Where questions are open."""
+
+    @property
+    def num_open(self) -> int: ...
+
+    def cancel_all(self) -> None: ...
+
+
+async def see_out(asked: Asked, within_s: float) -> None:
+    """See what is open to its end; what has none by then is cancelled, so that it is told one."""
+    await _none_open(asked, within_s)
+    asked.cancel_all()
+    await _none_open(asked, _CANCEL_S)
+
+
+async def _none_open(asked: Asked, within_s: float) -> None:
+    until_s = time.monotonic() + within_s
+    while asked.num_open and time.monotonic() < until_s:
+        await asyncio.sleep(TICK_S)
 
 
 class Talk:
@@ -79,22 +102,12 @@ class Talk:
                 self._ending.close()
 
     async def drain(self) -> None:
-        """Accept no more questions, say so, and see what is open to its end, within DRAIN_S.
-
-        What has none by then is cancelled, so that its client is told an end.
-        """
+        """Accept no more questions, say so, and see what is open to its end, within DRAIN_S."""
         if not self._hub.draining:
             self._hub.drain(DRAIN_S, "the server ends")
-        await self._none_open(DRAIN_S)
-        self._hub.cancel_all()
-        await self._none_open(_CANCEL_S)
+        await see_out(self._hub, DRAIN_S)
         # What was pushed last is on its way within a tick.
         await asyncio.sleep(TICK_S)
-
-    async def _none_open(self, within_s: float) -> None:
-        until_s = time.monotonic() + within_s
-        while self._hub.num_open and time.monotonic() < until_s:
-            await asyncio.sleep(TICK_S)
 
     async def let_come(self) -> bool:
         """Wait until one more client may come; False if there are as many as may be."""

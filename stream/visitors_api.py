@@ -13,7 +13,6 @@ from pathlib import Path
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
-from starlette.requests import ClientDisconnect
 
 from sources.errors import SourceError, SourceRefusedError
 from stream.api_errors import ApiError, code_of
@@ -55,8 +54,6 @@ def add_visitors(app: FastAPI, visitors: Visitors) -> None:
         try:
             with visitors.coming():
                 file = await _kept(request)
-        except ClientDisconnect:
-            return Response(status_code=499)  # which nobody reads
         except TimeoutError:
             raise ApiError(408, "bad_request", "The clip does not come on.") from None
         return _granted(await visitors.clip(file))

@@ -15,7 +15,7 @@ import gradio as gr
 from gradio.blocks import BlockFunction
 from gradio.state_holder import SessionState
 
-from stream.question import MAX_QUESTION_CHARS, QuestionRefusedError
+from stream.question import MAX_QUESTION_CHARS, QuestionRefusedError, is_unicode
 from stream.tickets import Caller
 from ui.chat import Chat, Exchange, keep_history, messages, read_history, turn
 
@@ -230,7 +230,7 @@ def _static(name: str) -> str:
 def _is_plain(value: Any) -> bool:
     """Whether nothing in it is what Gradio takes for a file, nor text that cannot be sent back."""
     if isinstance(value, str):
-        return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
+        return is_unicode(value)
     if isinstance(value, dict):
         return "path" not in value and all(map(_is_plain, value.values()))
     return not isinstance(value, list | tuple) or all(map(_is_plain, value))
