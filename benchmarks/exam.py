@@ -17,6 +17,8 @@ after `training.questions.normalise`. The rooms:
     clips     hand-written questions about real clips (benchmarks/real_clips.json)
 
 `--keep FILE` writes every question and answer down; `--read FILE ...` reports on kept files.
+`--part K/N` asks the K-th of N parts, each about worlds of its own, so that N processes share the
+work; N may be up to the 16 worlds of a frame rate.
 """
 
 import argparse
@@ -42,13 +44,29 @@ HELD_OUT = 1 / 8
 ALL = (*FAMILIES["perception"], *FAMILIES["memory"])
 MEMORY = FAMILIES["memory"]
 FULL = 4000
+MOST_PARTS = 16
+
+
+class NoWorldsError(Exception):
+    """The exam has been divided into more parts than a room has worlds."""
 
 
 class Exam:
-    """All rooms, for one model and one seed; `scale` 1 asks FULL questions in the main room."""
+    """All rooms, for one model and one seed; `scale` 1 asks FULL questions in the main room.
 
-    def __init__(self, model: LoadedModel, seed: int, scale: float, clips: Path | None) -> None:
-        self.model, self.seed, self.scale, self.clips = model, seed, scale, clips
+    Of `part` (k, n) it asks every n-th world, from the k-th on, and an n-th of the questions.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        seed: int,
+        scale: float,
+        clips: Path | None,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.model, self.seed, self.clips, self.part = model, seed, clips, part
+        self.scale = scale / part[1]
         self.renderer = FrameRenderer(load_pack())
 
     def main(self) -> Iterator[Answered]:
@@ -63,7 +81,7 @@ class Exam:
     def hour(self) -> Iterator[Answered]:
         """Asked in the second minute, and as much in the last one."""
         room = self._room("hour", 2.0, 8)
-        early, late = (Examiner(ALL, self.seed + n) for n in (1, 2))
+        early, late = (self._examiner(ALL, n) for n in (1, 2))
         for examiner, end_s in ((early, 120.0), (late, 3600.0)):
             while room.now < end_s - 60.0:
                 room.watch()
@@ -73,13 +91,13 @@ class Exam:
         """A large cast, and something to see every few seconds."""
         for fps in FPS:
             room = self._room("distance", fps, 4, pace=3.0, cast=32)
-            examiner = Examiner(MEMORY, self.seed)
+            examiner = self._examiner(MEMORY)
             yield from self._ask_until(room, examiner, 720.0, round(500 * self.scale))
 
     def wiped(self) -> Iterator[Answered]:
         for fps in FPS:
             room = self._room("wiped", fps, 8, twins=True)
-            examiner = Examiner(ALL, self.seed)
+            examiner = self._examiner(ALL)
             window = round(room.window_s * fps)
             while room.now < 20.0:
                 room.watch()
@@ -97,7 +115,7 @@ class Exam:
     def window(self) -> Iterator[Answered]:
         for fps in FPS:
             room = self._room("window", fps, 8, twins=True)
-            examiner = Examiner(ALL, self.seed)
+            examiner = self._examiner(ALL)
             room.wipe_twins()
             asked_at_s = 10.0
             while examiner.num_asked < round(100 * self.scale):
@@ -115,8 +133,11 @@ class Exam:
     ) -> Room:
         # Every room and frame rate has worlds of its own.
         seed = self.seed * 100 + 10 * [*ROOMS].index(name) + FPS.index(fps)
-        count = max(2, round(count * min(1.0, 4 * self.scale)))
-        worlds = worlds_of(seed, count, fps, HELD_OUT, **style)
+        k, n = self.part
+        count = max(2, round(count * min(1.0, 4 * self.scale * n)))
+        worlds = worlds_of(seed, count, fps, HELD_OUT, **style)[k::n]
+        if not worlds:
+            raise NoWorldsError(f"the room {name} has {count} worlds, none for part {k + 1}/{n}")
         return Room(name, self.model, self.renderer, worlds, twins=twins)
 
     def _asked(
@@ -129,7 +150,10 @@ class Exam:
         families: tuple[str, ...],
     ) -> Iterator[Answered]:
         room = self._room(name, fps, count)
-        yield from self._ask_until(room, Examiner(families, self.seed), seconds, quota)
+        yield from self._ask_until(room, self._examiner(families), seconds, quota)
+
+    def _examiner(self, families: tuple[str, ...], number: int = 0) -> Examiner:
+        return Examiner(families, self.seed + number + 1000 * self.part[0])
 
     def _ask_until(
         self, room: Room, examiner: Examiner, end_s: float, quota: int
@@ -181,10 +205,13 @@ def hold(exam: Exam, rooms: list[str], keep: Path | None) -> list[Answered]:
     file = keep.open("a") if keep else None
     for name in rooms:
         before = len(answered)
-        for one in ROOMS[name](exam):
-            answered.append(one)
-            if file:
-                file.write(json.dumps(asdict(one)) + "\n")
+        try:
+            for one in ROOMS[name](exam):
+                answered.append(one)
+                if file:
+                    file.write(json.dumps(asdict(one)) + "\n")
+        except NoWorldsError as error:
+            print(error, file=sys.stderr)
         if file:
             file.flush()
         right = sum(a.right for a in answered[before:])
@@ -199,6 +226,14 @@ def read(files: list[Path]) -> list[Answered]:
     return [Answered(**json.loads(line)) for f in files for line in f.read_text().splitlines()]
 
 
+def _part(text: str) -> tuple[int, int]:
+    """`2/8` as (1, 8)."""
+    k, n = map(int, text.split("/"))
+    if not 1 <= k <= n <= MOST_PARTS:
+        raise argparse.ArgumentTypeError(f"{text} is not K/N with 1 <= K <= N <= {MOST_PARTS}")
+    return k - 1, n
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -208,6 +243,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--questions", type=int, default=FULL, help="of the main room")
     parser.add_argument("--rooms", nargs="+", choices=[*ROOMS], default=[*ROOMS][:-1])
     parser.add_argument("--clips", type=Path, help="folder with the real clips")
+    parser.add_argument("--part", type=_part, default=(0, 1), metavar="K/N")
     parser.add_argument("--keep", type=Path, metavar="FILE")
     parser.add_argument("--read", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--threads", type=int, default=2)
@@ -221,7 +257,7 @@ def main(argv: list[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
         dtype = best_dtype("cpu") if args.dtype == "best" else getattr(torch, args.dtype)
         model = load_model(args.model, "cpu", dtype)
-        exam = Exam(model, args.seed, args.questions / FULL, args.clips)
+        exam = Exam(model, args.seed, args.questions / FULL, args.clips, args.part)
         answered = hold(exam, args.rooms, args.keep)
     report(answered, {"model": Path(args.model).name, "seed": args.seed})
     return 0

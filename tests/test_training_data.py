@@ -1,4 +1,4 @@
-"""Batches: rows teach their answers, streams live on, and what lasts is asked in the last piece."""
+"""Batches: rows teach their answers, streams live on, and what lasts is asked now and then."""
 
 import itertools
 import random
@@ -25,7 +25,9 @@ from training.nano import VOCAB_SIZE
 from training.vocabulary import write_tokenizer
 from training.world import World, WorldStyle
 
-CONFIG = DataConfig(streams=2, frames=8, questions=2, dialogues=2, lives=(3,), fps=(2.0, 5.0))
+CONFIG = DataConfig(
+    streams=2, frames=8, questions=2, dialogues=2, lives_s=(12.0, 12.0), fps=(2.0,), recall=0.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -92,17 +94,20 @@ def test_streams_live_their_pieces_and_begin_anew(tokenizer_file: Path) -> None:
             assert after.fresh[b] or gap == pytest.approx(step)
 
 
-def test_what_stays_true_is_asked_in_the_last_piece_only(tokenizer: ChatTokenizer) -> None:
+@pytest.mark.parametrize("recall", [0.0, 1.0])
+def test_what_stays_true_is_asked_in_the_last_piece_and_as_often_as_told(
+    tokenizer: ChatTokenizer, recall: float
+) -> None:
     """A stream that is asked the same in every piece is learned by heart instead of remembered."""
     asking, rng = Asking(tokenizer, 8), random.Random(0)
     seen: set[str] = set()
-    config = replace(CONFIG, frames=40, dialogues=4)
+    config = replace(CONFIG, frames=40, dialogues=4, lives_s=(60.0, 60.0), recall=recall)
     for _ in range(6):
         life = Life(config, asking, rng, early=False)
         for left in (2, 1, 0):
             _, _, rows = life.piece(0.9)
             lasting = {a.family for own in rows for a in own} & LASTING
-            assert life.pieces == left and (left == 0 or not lasting)
+            assert life.pieces == left and bool(lasting) == (left == 0 or recall == 1.0)
             seen |= lasting
     assert len(seen) >= 6
 
@@ -147,3 +152,11 @@ def test_streams_begin_at_all_times_of_a_clock() -> None:
     starts_s = [draw_start(rng) for _ in range(1000)]
     assert 300 < starts_s.count(0.0) < 500
     assert sum(s > 600 for s in starts_s) > 100 and max(starts_s) < LATEST_START_S
+
+
+def test_a_life_is_as_long_in_seconds_at_every_rate(tokenizer: ChatTokenizer) -> None:
+    """So the memory of a fast stream is asked after as many seconds as that of a slow one."""
+    asking = Asking(tokenizer, 8)
+    for fps, pieces in ((2.0, 3), (25.0, 38)):
+        config = replace(CONFIG, fps=(fps,))
+        assert Life(config, asking, random.Random(0), early=False).pieces == pieces

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from training.questions import FAMILIES, QA, ask, normalise
+from training.questions_draft import is_calm
 from training.world import World, WorldStyle
 from training.world_catalogue import COLOURS, SHAPES, load_index
-from training.world_scene import FIRST_PICTURE, LAYERS, NUMBER_SLOT, WORD_SLOT, Scene
+from training.world_scene import FIRST_PICTURE, LAYERS, NUMBER_SLOT, UNKNOWN, WORD_SLOT, Scene
+from training.world_stage import REGIONS, region_of
 
 # What is away for less than this only blinked.
 BLINK_S = 1.2
@@ -291,3 +293,50 @@ def test_every_answer_is_what_a_replay_of_the_scenes_says(fps: float) -> None:
     assert sum(checked.values()) > 1000
     missing = set(families) - set(checked)
     assert missing <= {"blinking", "colour_before", "just_changed", "did_cut", "faster"}, missing
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_scenes_tell_of_the_past_is_what_was_drawn(seed: int) -> None:
+    """The picture that came before, the one that went last, and how often each was there."""
+    world = World(seed, 5.0, WorldStyle(temper=0.3))
+    bare = [kind.name for kind in world.casting.cast if kind.name in SHAPES]
+    oracle = Oracle(bare[0] if bare else None)
+    checked, happened = 0, set[float]()
+    for _ in range(600):
+        scene = world.advance()
+        oracle.see(world.now, scene)
+        if not is_calm(world) or world.history.recoloured:
+            continue
+        runs = oracle.pictures()
+        for i, (before, follows, times) in enumerate(scene.past.tolist(), FIRST_PICTURE):
+            item = _item(scene, i)
+            if item is None:
+                continue
+            own = [n for n, run in enumerate(runs) if run.name == oracle.alias(item.name)]
+            if times != UNKNOWN:
+                assert times == len(own)
+            for told, n in ((before, own[0]), (follows, own[-1])):
+                if told != UNKNOWN:
+                    assert runs[n - 1].name == NAMES[int(told) - 1]
+                    checked += 1
+        distinct, last_left, left_from, entered, left, cut, _ = scene.stream.tolist()
+        starts = [run.start for run in oracle.runs]
+        ends = [run.end for run in oracle.runs if run.end < world.now]
+        views = zip(oracle.frames, oracle.views, oracle.views[1:], strict=False)
+        cuts = [t + 0.2 for (t, _), a, b in views if a != b]
+        for told, moments in ((entered, starts), (left, ends), (cut, cuts)):
+            if told != UNKNOWN:
+                # as long again as it may take to come or to go
+                within = 1.8 + 1.5 if told else 5.0 - 1.5
+                assert bool(told) == any(world.now - t <= within for t in moments)
+                happened.add(told)
+        if distinct != UNKNOWN:
+            assert distinct == len({run.name for run in runs})
+        gone = [run for run in runs if run.end < world.now]
+        if last_left != UNKNOWN:
+            last = max(gone, key=lambda run: run.end)
+            assert last.name == NAMES[int(last_left) - 1]
+            if left_from != UNKNOWN:
+                assert region_of(last.last.x, last.last.y) in (REGIONS[int(left_from)], None)
+            checked += 1
+    assert checked > 100 and happened == {0.0, 1.0}

@@ -13,7 +13,9 @@ from training.world_scene import (
     FIRST_PICTURE,
     LAYERS,
     MOTIONS,
+    PAST_FIELDS,
     TEXTS,
+    UNKNOWN,
     VIEW_FIELDS,
     WORD_SLOT,
     Scene,
@@ -22,6 +24,7 @@ from training.world_scene import (
 
 CATALOGUE = load_catalogue("train")
 RED_SQUARE = CATALOGUE.shape_in("square", "red")
+STREAM = (4.0, 7.0, UNKNOWN, 0.0, 1.0, UNKNOWN, 3.0)
 Layer = tuple[float, ...]
 
 
@@ -35,6 +38,7 @@ def scene_of(
     classes: dict[int, int] | None = None,
     text: tuple[float, ...] = (),
     motions: dict[int, int] | None = None,
+    past: dict[int, tuple[float, ...]] | None = None,
 ) -> Scene:
     values: list[float] = []
     for i in range(LAYERS):
@@ -42,6 +46,9 @@ def scene_of(
     values += (text or EMPTY_TEXT) + EMPTY_TEXT * (TEXTS - 1)
     values += [float((classes or {}).get(i, 0)) for i in range(LAYERS)]
     values += [float((motions or {}).get(i, 0)) for i in range(LAYERS)]
+    for i in range(FIRST_PICTURE, WORD_SLOT):
+        values += (past or {}).get(i, (UNKNOWN,) * len(PAST_FIELDS))
+    values += STREAM
     view = dict.fromkeys(VIEW_FIELDS, 0.0) | {"zoom": 1.0, "gain": 1.0}
     values += [view[name] for name in VIEW_FIELDS]
     return Scene(np.array(values, np.float32))
@@ -153,3 +160,17 @@ def test_labels_say_what_moves_how_and_spell_texts_over_their_whole_line(
     assert len(spelled) >= 2
     assert (spelled == torch.tensor([*numbers, *[NUM_CHARACTERS] * 4])).all()
     assert (labels.glyphs[labels.classes != 9] == NO_TEXT).all()
+
+
+def test_labels_tell_of_a_picture_and_of_the_stream_what_the_scene_says(renderer: Renderer) -> None:
+    """What is known of a picture stands in its cells alone, what is known of the stream once."""
+    own = (3.0, UNKNOWN, 2.0)
+    layers = {FIRST_PICTURE: square(0.25, 0.5), FIRST_PICTURE + 1: square(0.75, 0.5)}
+    scene = scene_of(
+        layers, {FIRST_PICTURE: 7, FIRST_PICTURE + 1: 8}, past={FIRST_PICTURE + 1: own}
+    )
+    labels = renderer.labels(stack_scenes([scene]))
+    cells = labels.past[labels.classes == 8]
+    assert len(cells) >= 2 and (cells == torch.tensor(own)).all()
+    assert (labels.past[labels.classes != 8] == UNKNOWN).all()
+    assert labels.stream.tolist() == [list(STREAM)]

@@ -14,9 +14,9 @@ FAMILY_NAMES = (*FAMILIES["perception"], *FAMILIES["memory"])
 # What is slowest to learn is asked more often.
 WEIGHTS = {
     "number": 1.5, "word": 1.5, "direction": 1.5, "visible": 2.0, "is_there": 2.0, "where": 1.5,
-    "just_changed": 3.0, "did_cut": 2.0, "ago": 1.5, "there_ago": 2.0, "seen": 2.0, "times": 2.0,
-    "distinct": 4.0, "before": 3.0, "after": 3.0, "where_was": 3.0, "last_left": 1.5,
-    "gone_yet": 1.5, "word_seen": 2.0,
+    "just_changed": 4.0, "did_cut": 3.0, "just_entered": 1.5, "just_left": 2.0, "did_leave": 1.5,
+    "colour": 1.5, "ago": 1.5, "there_ago": 1.5, "seen": 2.0, "times": 3.0, "distinct": 4.0,
+    "before": 4.0, "after": 4.0, "where_was": 4.0, "last_left": 2.0, "word_seen": 3.0,
 }  # fmt: skip
 # What stays true of a stream for long.
 LASTING = frozenset(FAMILIES["memory"]) - {

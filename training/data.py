@@ -37,8 +37,9 @@ class DataConfig:
         streams, frames: of one batch; each frame is asked `questions` questions.
         short, long: tokens of a question's row; `dialogues` moments a stream get a long row, for
             which the asker's earlier turns are put before the question.
-        fps: frame rates, drawn evenly.
-        lives: how many pieces a stream lives, drawn evenly.
+        fps: frame rates, drawn evenly; slow ones more often, for their lives have fewer pieces.
+        lives_s: the shortest and the longest life of a stream, in seconds, drawn log-evenly.
+        recall: in how many pieces of a life, beside its last one, one asks for what stays true.
         memory_share: how many questions are about what is gone, at the start and in the end.
         ramp: between which shares of the training the memory questions come in.
     """
@@ -49,9 +50,10 @@ class DataConfig:
     short: int = 48
     long: int = 128
     dialogues: int = 8
-    fps: tuple[float, ...] = (2.0, 2.0, 2.0, 3.0, 5.0, 5.0, 8.0, 12.0, 12.0, 25.0, 25.0)
-    lives: tuple[int, ...] = (1, 1, 1, 1, 1, 1, 1, 2, 2, 4, 8, 16)
-    memory_share: tuple[float, float] = (0.2, 0.7)
+    fps: tuple[float, ...] = (*[2.0] * 6, *[3.0] * 2, *[5.0] * 4, 8.0, 8.0, 12.0, 12.0, 25.0, 25.0)
+    lives_s: tuple[float, float] = (8.0, 240.0)
+    recall: float = 0.3
+    memory_share: tuple[float, float] = (0.2, 0.8)
     ramp: tuple[float, float] = (0.03, 0.25)
 
 
@@ -108,7 +110,9 @@ class Life:
 
     def __init__(self, config: DataConfig, asking: Asking, rng: random.Random, early: bool) -> None:
         fps = rng.choice([fps for fps in config.fps if not early or fps <= EARLY_FPS])
-        self.pieces = 1 if early else rng.choice(config.lives)
+        shortest, longest = map(math.log, config.lives_s)
+        life = math.ceil(math.exp(rng.uniform(shortest, longest)) * fps / config.frames)
+        self.pieces = 1 if early else life
         self.world = World(rng.getrandbits(48), fps, draw_style(rng, fps, early))
         self._start_s = draw_start(rng)
         self._config, self._asking, self._rng = config, asking, rng
@@ -117,8 +121,9 @@ class Life:
     def piece(self, memory_share: float) -> tuple[list[Scene], list[float], list[list[Asked]]]:
         """The next frames, their times, and the short and the long rows in their order.
 
-        What stays true of a stream is asked in its last piece alone. Asked in every piece, it would
-        be learned by heart, step after step, and not be read from what the stream remembers.
+        What stays true of a stream is asked in its last piece and in few others. Asked in every
+        piece, it would be learned by heart, step after step, and not be read from what the stream
+        remembers.
         """
         config, world, asking = self._config, self.world, self._asking
         scenes: list[Scene] = []
@@ -127,7 +132,7 @@ class Life:
         long: list[Asked] = []
         every = config.frames // config.dialogues
         self.pieces -= 1
-        lasting = self.pieces == 0
+        lasting = self.pieces == 0 or self._rng.random() < config.recall
         share = memory_share if lasting else memory_share / 3
         for frame in range(config.frames):
             scenes.append(world.advance())
@@ -166,6 +171,7 @@ def draw_style(rng: random.Random, fps: float, early: bool) -> WorldStyle:
         cast=rng.choice((8, 12, 16, 16, 24)),
         cut_rate=4.0 if early else rng.choice((1.0, 1.0, 4.0)),
         temper=0.8,
+        dye=rng.choice((0.0, 0.3)),
     )
 
 

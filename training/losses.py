@@ -1,7 +1,10 @@
 """What training asks of the model: right answers, and cells that know what they show.
 
 Answers alone would teach slowly. So image tokens also tell, through heads that are not kept, which
-thing a cell shows, the text it is part of, letter by letter, and, further up, which way it moves.
+thing a cell shows, the text it is part of, letter by letter, and, further up, which way it moves
+and what has to be remembered: what came before it, how often it has been there, how many different
+things there were, what left last and from where, what has just happened. A question is asked about
+one of these now and then; here every frame is.
 """
 
 from typing import NamedTuple
@@ -16,16 +19,26 @@ from training.asking import FAMILY_NAMES
 from training.carried import Carried
 from training.data import IGNORED, Batch, Rows
 from training.nano import GRID
-from training.render import NO_TEXT, NUM_CHARACTERS, Labels
+from training.render import NUM_CHARACTERS, Labels
 from training.stream_pass import RunLayer, run_layer, stream_pass
+from training.world import MAX_DISTINCT, MAX_TIMES
 from training.world_catalogue import load_catalogue
-from training.world_scene import MAX_GLYPHS, MOTIONS
+from training.world_scene import CHANGES, MAX_GLYPHS, MOTIONS, PAST_FIELDS, STREAM_FIELDS
+from training.world_stage import REGIONS
 
 NUM_KINDS = 2 * len(FAMILY_NAMES)
-LOSSES = ("answers", "classes", "glyphs", "motions", "letters")
+KNOWN = (*PAST_FIELDS, *STREAM_FIELDS)
+# Those of them that are the class of a thing.
+NAMED = ("before", "follows", "last_left")
+# How many answers each of the others has.
+ANSWERS = {
+    "times": MAX_TIMES + 1, "distinct": MAX_DISTINCT + 1, "left_from": len(REGIONS),
+    "entered": 2, "left": 2, "cut": 2, "changed": len(CHANGES),
+}  # fmt: skip
+LOSSES = ("answers", "classes", "glyphs", "motions", "letters", *KNOWN)
 # Most cells show no more than background.
 BACKGROUND_WEIGHT = 0.15
-# Movement is known after the first group of layers.
+# Movement is known after the first group of layers, and there the past is to be ready for the rest.
 WATCH = 3
 
 
@@ -38,6 +51,17 @@ class Heads(nn.Module):
         self.glyphs = nn.Linear(hidden_size, MAX_GLYPHS * (NUM_CHARACTERS + 1))
         self.motions = nn.Linear(hidden_size, len(MOTIONS))
         self.letters = nn.Linear(hidden_size, NUM_CHARACTERS + 1)
+        self.known = nn.ModuleDict(
+            {name: nn.Linear(hidden_size, ANSWERS.get(name, hidden_size)) for name in KNOWN}
+        )
+        for head in self.known.values():
+            # Added to a model that knows much, they are not to begin with loud mistakes.
+            nn.init.zeros_(head.get_parameter("weight"))
+
+    def knows(self, watched: Tensor) -> list[Tensor]:
+        """What vectors [..., hidden] tell of each of KNOWN: [..., how many answers it has]."""
+        told = {name: head(watched) for name, head in self.known.items()}
+        return [self.classes(t) if name in NAMED else t for name, t in told.items()]
 
 
 class Losses(NamedTuple):
@@ -111,8 +135,8 @@ def answer_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 def cell_losses(
     heads: Heads, image_tokens: Tensor, watched: Tensor, labels: Labels
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What cells say they show: image tokens and watched vectors are [B * F, P, hidden]."""
+) -> list[Tensor]:
+    """What cells say they show and know: image tokens, watched vectors are [B * F, P, hidden]."""
     classes = labels.classes.flatten()
     weight = torch.where(classes == 0, BACKGROUND_WEIGHT, 1.0)
     named = F.cross_entropy(heads.classes(image_tokens).flatten(0, 1), classes, reduction="none")
@@ -122,16 +146,24 @@ def cell_losses(
     motions = torch.where(labels.motions == 0, IGNORED, labels.motions).flatten()
     moving = heads.motions(watched).flatten(0, 1)
     letters, spelled = labels.letters.flatten(), heads.letters(image_tokens).flatten(0, 1)
-    return (
+    # What is known of the whole stream, every cell of a frame is to know.
+    stream = labels.stream[:, None].expand(*watched.shape[:2], -1)
+    known = [*labels.past.flatten(1, 2).unbind(-1), *stream.unbind(-1)]
+    return [
         (named.float() * weight).sum() / weight.sum(),
-        _mean(F.cross_entropy(read, glyphs, ignore_index=NO_TEXT, reduction="sum"), glyphs),
-        _mean(F.cross_entropy(moving, motions, ignore_index=IGNORED, reduction="sum"), motions),
-        _mean(F.cross_entropy(spelled, letters, ignore_index=NO_TEXT, reduction="sum"), letters),
-    )
+        _mean(read, glyphs),
+        _mean(moving, motions),
+        _mean(spelled, letters),
+        *(
+            _mean(told.flatten(0, 1), label.flatten())
+            for told, label in zip(heads.knows(watched), known, strict=True)
+        ),
+    ]
 
 
-def _mean(total: Tensor, labels: Tensor) -> Tensor:
-    """Over the labels that count; 0 if there are none."""
+def _mean(logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss over the labels that count; 0 if there are none."""
+    total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
     return total / (labels >= 0).sum().clamp_min(1)
 
 

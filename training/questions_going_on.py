@@ -20,11 +20,8 @@ from training.questions_draft import (
 from training.questions_present import anyone_of, two_of, which_of
 from training.world import World
 from training.world_catalogue import with_article
+from training.world_history import ALONE_S, JUST_S, LONG_S
 from training.world_track import BLINK_PERIOD_S
-
-_JUST_S = 1.8
-_ALONE_S = 2.5
-_LONG_S = 5.0
 
 
 def _direction(world: World, rng: random.Random) -> Draft | None:
@@ -96,16 +93,16 @@ def _fresh(world: World, sort: str) -> tuple[str, float] | None:
 
     None if that is unclear. Coming in and leaving at a cut is part of the cut, so it is left out.
     """
-    if world.stage.busy or _recent(world, "cut", _ALONE_S) or _recent(world, "blink", _ALONE_S):
+    if world.stage.busy or _recent(world, "cut", ALONE_S) or _recent(world, "blink", ALONE_S):
         return None
-    lately = [e for e in world.history.events if e.sort == sort and e.end > world.now - _LONG_S]
+    lately = [e for e in world.history.events if e.sort == sort and e.end > world.now - LONG_S]
     if not lately:
-        return ("", _LONG_S) if world.now > _LONG_S + 0.5 else None
+        return ("", LONG_S) if world.now > LONG_S + 0.5 else None
     event = lately[-1]
-    alone = len(lately) == 1 or lately[-2].end < event.start - _ALONE_S
+    alone = len(lately) == 1 or lately[-2].end < event.start - ALONE_S
     age = world.now - event.end
     first_scene = event.end < 1.0
-    return (event.text, age) if alone and 0.2 <= age <= _JUST_S and not first_scene else None
+    return (event.text, age) if alone and 0.2 <= age <= JUST_S and not first_scene else None
 
 
 def _just(world: World, rng: random.Random, family: str, sort: str) -> Draft | None:
@@ -138,7 +135,7 @@ def _just_left(world: World, rng: random.Random) -> Draft | None:
 def _just_changed(world: World, rng: random.Random) -> Draft | None:
     events = world.history.events
     change = next((e for e in reversed(events) if e.sort == "change"), None)
-    since = world.now - _LONG_S if change is None else change.start - 0.5
+    since = world.now - LONG_S if change is None else change.start - 0.5
     disturbed = any(e.sort in ("enter", "leave") and e.end > since for e in events)
     growing = any(world.now < track.grow_end for track in world.pictures())
     return None if disturbed or growing else _just(world, rng, "just_changed", "change")
@@ -162,12 +159,12 @@ def _did_leave(world: World, rng: random.Random) -> Draft | None:
 def _did_cut(world: World, rng: random.Random) -> Draft | None:
     cuts = [event.end for event in world.history.events if event.sort == "cut"]
     age = world.now - cuts[-1] if cuts else world.now
-    yes = bool(cuts) and 0.0 <= age <= _JUST_S
-    if not yes and age < _LONG_S:
+    yes = bool(cuts) and 0.0 <= age <= JUST_S
+    if not yes and age < LONG_S:
         return None
     if not owes(world, rng, "did_cut", yes):
         return None
-    return Draft(yes_or_no(yes), age if yes else _LONG_S, yes_no=True)
+    return Draft(yes_or_no(yes), age if yes else LONG_S, yes_no=True)
 
 
 GOING_ON: dict[str, Asker] = {

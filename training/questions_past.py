@@ -21,7 +21,7 @@ from training.questions_draft import (
     wants,
     yes_or_no,
 )
-from training.world import World
+from training.world import MAX_DISTINCT, MAX_TIMES, World
 from training.world_catalogue import WORDS, with_article
 from training.world_history import AMBIGUOUS, LastText, Record
 
@@ -30,7 +30,6 @@ _AGES_S = (3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60)
 _AGE_MARGIN, _AGE_MARGIN_S = 0.15, 0.5
 _GONE_S = 1.0
 _AFTER_S = 3.0
-_MAX_DISTINCT, _MAX_TIMES = 12, 6
 
 
 def _pictures(world: World) -> list[tuple[str, Record]]:
@@ -187,7 +186,7 @@ def _distinct(world: World, rng: random.Random) -> Draft | None:
     if history.recoloured or not is_calm(world):
         return None
     records = [record for record in history.records.values() if not record.is_text]
-    if len(records) > _MAX_DISTINCT:
+    if len(records) > MAX_DISTINCT:
         return None
     oldest = min((r.last_gone for r in records if r.last_gone is not None), default=world.now)
     return Draft(NUMBER_NAMES[len(records)], world.now - oldest)
@@ -198,7 +197,7 @@ def _times(world: World, rng: random.Random) -> Draft | None:
         return None
     by_count: dict[int, list[tuple[str, Record]]] = {}
     for name, record in _pictures(world):
-        if record.count <= _MAX_TIMES:
+        if record.count <= MAX_TIMES:
             by_count.setdefault(record.count, []).append((name, record))
     if not by_count or rng.random() < 0.12:
         other = _never_seen(world, rng)

@@ -18,7 +18,16 @@ import torch.nn.functional as F
 
 from training.render_pictures import draw_clutter, draw_shape, paint_background
 from training.world_catalogue import NUM_CLUTTER, NUM_PAINTED, PACK, SHAPES, load_index
-from training.world_scene import LAYERS, MAX_GLYPHS, TEXTS, SceneBatch, split_scenes
+from training.world_scene import (
+    FIRST_PICTURE,
+    LAYERS,
+    MAX_GLYPHS,
+    PAST_FIELDS,
+    TEXTS,
+    UNKNOWN,
+    SceneBatch,
+    split_scenes,
+)
 
 FRAME = 224
 GRID = 8
@@ -51,13 +60,17 @@ class Labels(NamedTuple):
 
     classes [B, 8, 8], 0 for nothing that has a name; motions [B, 8, 8], indices into MOTIONS;
     glyphs [B, 8, 8, MAX_GLYPHS], the characters of a text, NUM_CHARACTERS after its end, NO_TEXT
-    where there is no text; letters [B, 8, 8], the character at the cell's centre, likewise.
+    where there is no text; letters [B, 8, 8], the character at the cell's centre, likewise;
+    past [B, 8, 8, len(PAST_FIELDS)] of the picture in the cell and stream [B, len(STREAM_FIELDS)],
+    UNKNOWN where there is no plain answer.
     """
 
     classes: torch.Tensor
     motions: torch.Tensor
     glyphs: torch.Tensor
     letters: torch.Tensor
+    past: torch.Tensor
+    stream: torch.Tensor
 
 
 def load_pack() -> Pack:
@@ -168,6 +181,7 @@ class Renderer:
         motions = stacked.new_zeros(B, GRID * GRID)
         glyphs = stacked.new_full((B, GRID * GRID, MAX_GLYPHS), float(NO_TEXT))
         letters = stacked.new_full((B, GRID * GRID), float(NO_TEXT))
+        past = stacked.new_full((B, GRID * GRID, len(PAST_FIELDS)), UNKNOWN)
         for i in range(LAYERS):
             alpha = self._layer(scenes, i, self._centres, lines, widths)[1][:, 0]
             named = scenes.classes[:, i, None]
@@ -175,6 +189,9 @@ class Renderer:
             classes = torch.where(covers, named, classes)
             motions = torch.where(covers, scenes.motions[:, i, None], motions)
             text = stacked.new_full((B, 1, MAX_GLYPHS), float(NO_TEXT))
+            if FIRST_PICTURE <= i < _FIRST_TEXT:
+                own = scenes.past[:, i - FIRST_PICTURE, None]
+                past = torch.where(covers[..., None], own, past)
             if i >= _FIRST_TEXT:
                 text = scenes.texts[:, i - _FIRST_TEXT, None, :MAX_GLYPHS]
                 text = torch.where(text < 0, NUM_CHARACTERS, text % NUM_CHARACTERS)
@@ -186,6 +203,8 @@ class Renderer:
             motions.long().view(-1, GRID, GRID),
             glyphs.long().view(-1, GRID, GRID, MAX_GLYPHS),
             letters.long().view(-1, GRID, GRID),
+            past.long().view(-1, GRID, GRID, len(PAST_FIELDS)),
+            scenes.stream.long(),
         )
 
     def _which_letter(self, scenes: SceneBatch, i: int) -> torch.Tensor:

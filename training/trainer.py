@@ -153,7 +153,8 @@ class Trainer:
 
         def function(tensors: list[Tensor]) -> list[Tensor]:
             patches, *rest = tensors
-            labels, rest = Labels(*rest[:4]), rest[4:]
+            split = len(Labels._fields)
+            labels, rest = Labels(*rest[:split]), rest[split:]
             own = batch.like(rest[: len(batch.tensors())])
             before = carried.like(rest[len(batch.tensors()) :])
             for parameter in self.parameters:

@@ -18,15 +18,18 @@ from training.world_catalogue import NUM_CLUTTER
 from training.world_director import Director
 from training.world_history import History
 from training.world_scene import (
+    CHANGES,
     CLUTTER,
     EMPTY_LAYER,
     EMPTY_TEXT,
     FIRST_PICTURE,
     NUMBER_SLOT,
+    PAST_FIELDS,
+    UNKNOWN,
     WORD_SLOT,
     Scene,
 )
-from training.world_stage import Stage
+from training.world_stage import REGIONS, Stage
 from training.world_style import WorldStyle
 from training.world_track import Track
 
@@ -36,6 +39,9 @@ _MIN_FPS = 2.0
 # sharp more often than not
 _BLUR_LEVELS = (0, 0, 0, 1, 1, 2, 3)
 _NO_CLASSES = (0.0,) * CLUTTER
+_NO_PAST = (UNKNOWN,) * len(PAST_FIELDS)
+# What has been there more often, or more things than this, is not counted.
+MAX_TIMES, MAX_DISTINCT = 6, 12
 
 
 class World:
@@ -94,6 +100,9 @@ class World:
         values += [
             0.0 if track is None else track.motion(t, self.fps) for track in slots[FIRST_PICTURE:]
         ]
+        for track in slots[FIRST_PICTURE:WORD_SLOT]:
+            values += _NO_PAST if track is None else self._past_of(track, t)
+        values += self._past_of_stream()
         values += self._view
         shake, phase = self._shake, self._phase
         values.append(self._gain * (1 + 0.02 * math.sin(2.3 * t + phase)))
@@ -101,6 +110,42 @@ class World:
         values.append(shake * math.sin(5.1 * t + phase))
         values.append(shake * math.sin(6.7 * t + 2 * phase))
         return values
+
+    def _past_of(self, track: Track, t: float) -> tuple[float, ...]:
+        """What one must remember to know of a picture, in the order of PAST_FIELDS."""
+        record = self.history.records.get(track.name)
+        if record is None or t < track.t_shown:
+            return _NO_PAST
+        times = float(record.count) if record.count <= MAX_TIMES else UNKNOWN
+        return self._class_of(record.before), self._class_of(record.follows), times
+
+    def _past_of_stream(self) -> tuple[float, ...]:
+        """In the order of STREAM_FIELDS."""
+        history = self.history
+        count = history.num_pictures
+        plain = count <= MAX_DISTINCT and not history.recoloured
+        region = history.left_from
+        return (
+            float(count) if plain else UNKNOWN,
+            self._class_of(history.last_left),
+            float(REGIONS.index(region)) if region in REGIONS else UNKNOWN,
+            *(self._happened(sort) for sort in ("enter", "leave", "cut")),
+            UNKNOWN if any(k.grow_end > self.now for k in self.pictures()) else self._changed(),
+        )
+
+    def _happened(self, sort: str) -> float:
+        event = self.history.lately(sort, self.now)
+        return UNKNOWN if event is None else float(event is not False)
+
+    def _changed(self) -> float:
+        event = self.history.lately("change", self.now)
+        if event is None or event is False:
+            return UNKNOWN if event is None else 0.0
+        how = event.text.split()[-1]
+        return float(CHANGES.index(how if how in CHANGES else "colour"))
+
+    def _class_of(self, name: str | None) -> float:
+        return float(self.casting.class_of.get(name or "", UNKNOWN))
 
     def _set_scene(self) -> None:
         """Choose background, light and camera for what follows a cut."""

@@ -11,6 +11,7 @@ import random
 from training.world_catalogue import (
     COLOURS,
     RGB,
+    SHAPES,
     WORDS,
     Kind,
     load_catalogue,
@@ -32,10 +33,12 @@ class Casting:
     """Chooses who and what appears, and how it looks."""
 
     def __init__(self, rng: random.Random, style: WorldStyle) -> None:
-        self._rng = rng
+        self._rng, self._dye = rng, style.dye
         self.catalogue = load_catalogue(style.split)
         self.cast = self._choose_cast(style.cast)
         self.words = rng.sample(WORDS, _NUM_WORDS)
+        # the class of each name; a chameleon's is not always the same
+        self.class_of = {kind.name: kind.class_id for kind in self.cast if kind.name not in SHAPES}
         self._like_cast = frozenset().union(*(names_like(kind.name) for kind in self.cast))
 
     def _choose_cast(self, size: int) -> list[Kind]:
@@ -79,6 +82,9 @@ class Casting:
         track = Track(kind.name, slot, rng.uniform(0.18, largest), 0.5, 0.5, t)
         track.kind, track.class_id = kind, kind.class_id
         track.tint = jitter(kind.tint, rng.uniform(-0.04, 0.04))
+        if self._dye and kind.shape is None:
+            r, g, b = (c * rng.uniform(1 - self._dye, 1 + self._dye / 2) for c in track.tint)
+            track.tint = (r, g, b)
         track.rotation = rng.uniform(-0.2, 0.2)
         return track
 
@@ -105,7 +111,8 @@ class Casting:
         rng, catalogue = self._rng, self.catalogue
         colour = rng.choice(list(COLOURS))
         is_word = track.slot == WORD_SLOT
-        track.class_id = catalogue.word_class if is_word else catalogue.number_class
+        word = track.name.removeprefix("the word ")
+        track.class_id = catalogue.word_class(word) if is_word else catalogue.number_class
         track.kind = Kind(track.name, 0, track.class_id, 1.0, COLOURS[colour], None, colour)
         track.tint = jitter(COLOURS[colour], rng.uniform(-0.04, 0.04))
         plate = 1.0 if rng.random() < 0.4 else 0.0

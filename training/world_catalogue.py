@@ -2,7 +2,7 @@
 
 A picture is a cell: two for each object (Noto, Fluent), then one for each shape, then scraps of
 clutter that have no name. A class is what the cell labels of a frame say: 0 is background, then one
-class for each object, one for each shape in each colour, one for all words, one for all numbers.
+class for each object, one for each shape in each colour, one for all numbers, one for each word.
 """
 
 import functools
@@ -68,6 +68,7 @@ STOP STREET SUMMER SUN TABLE TAXI TEA TICKET TIGER TIME TODAY TOWER TRAIN TREE U
 VIEW WAIT WALK WARM WATER WEST WHITE WINDOW WINTER WORLD YELLOW YES ZERO ZONE
 """
 WORDS = tuple(_WORDS.split())
+_WORD_NUMBERS = {word.lower(): number for number, word in enumerate(WORDS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,16 @@ class Catalogue:
     painted: tuple[int, ...]
     advances: tuple[tuple[float, ...], ...]
     clutter_cell: int
-    word_class: int
     number_class: int
 
     @property
     def num_classes(self) -> int:
         """How many classes the cell labels have, background included."""
-        return self.number_class + 1
+        return self.number_class + 1 + len(WORDS)
+
+    def word_class(self, word: str) -> int:
+        """The class of a word, in small letters."""
+        return self.number_class + 1 + _WORD_NUMBERS[word]
 
     def shape_in(self, shape: str, colour: str) -> Kind:
         """A shape in another colour."""
@@ -146,8 +150,7 @@ def load_catalogue(split: Split) -> Catalogue:
         painted=tuple(range(last_train, last) if exam else range(first_painted, last_train)),
         advances=tuple(tuple(a / height for a in row) for row in index["glyphs"]["advances"]),
         clutter_cell=2 * num_objects + len(SHAPES),
-        word_class=num_objects + len(SHAPES) * len(COLOURS) + 1,
-        number_class=num_objects + len(SHAPES) * len(COLOURS) + 2,
+        number_class=num_objects + len(SHAPES) * len(COLOURS) + 1,
     )
 
 

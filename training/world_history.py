@@ -6,12 +6,17 @@ sort of event. Names that came too close together to be put in order are AMBIGUO
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Literal
 
 AMBIGUOUS = "?"
 # Two things that came closer together than this have no order.
 ORDER_S = 0.8
 SNAPSHOTS_S = 75.0
 EVENTS_S = 8.0
+# What is no older has just happened, and what is older than LONG_S no longer has.
+JUST_S, LONG_S = 1.8, 5.0
+# How long after a cut it is not plain what came and went.
+ALONE_S = 2.5
 
 
 @dataclass(slots=True)
@@ -31,6 +36,8 @@ class Record:
     before: str | None = None
     after: str | None = None
     after_at: float = 0.0
+    # the picture that came before its latest appearance
+    follows: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +72,11 @@ class History:
     first_at: float = 0.0
     last_left: str | None = None
     last_left_at: float = -100.0
+    # where that was
+    left_from: str = AMBIGUOUS
     # a thing that changed its colour makes "how many different" a matter of taste
     recoloured: bool = False
+    num_pictures: int = 0
     colour_before: str | None = None
     colour_changes: int = 0
     colour_changed_at: float = 0.0
@@ -79,10 +89,13 @@ class History:
         if record is None:
             record = self.records[name] = Record(is_text, first_in=t_in, before=AMBIGUOUS)
             if not is_text:
+                self.num_pictures += 1
                 self._order(name, record, t_in)
         record.count += 1
         record.last_in, record.last_gone = t_in, None
         if not is_text:
+            apart = t_in - self._newest_shown >= ORDER_S
+            record.follows = self._newest if apart else AMBIGUOUS
             self._follow(name, t_in)
             self._newest, self._newest_shown = name, t_shown
 
@@ -115,13 +128,25 @@ class History:
         if not record.is_text:
             apart = t_hide - self.last_left_at >= ORDER_S
             self.last_left = name if apart else AMBIGUOUS
-            self.last_left_at = t_gone
+            self.last_left_at, self.left_from = t_gone, record.region
 
     def note(self, event: Event) -> None:
         """Remember an event for a few seconds."""
         self.events.append(event)
         while self.events[0].end < event.end - EVENTS_S:
             self.events.popleft()
+
+    def lately(self, sort: str, t: float) -> Event | Literal[False] | None:
+        """The event of a sort that has just happened; False if none has, None if unclear."""
+        last = None
+        for event in reversed(self.events):
+            if event.sort == "cut" != sort and t - event.end < ALONE_S:
+                return None
+            if event.sort == sort and last is None:
+                last = event
+        if last is None or t - last.end > LONG_S:
+            return False if t > LONG_S else None
+        return last if t - last.end <= JUST_S and last.end > 1.0 else None
 
     def snap(self, t: float, names: tuple[str, ...] | None) -> None:
         """From t on these names are visible; None while something comes, goes or blinks."""

@@ -26,11 +26,23 @@ VIEW_FIELDS = (
 
 # What a layer does, by number: not plain, at rest, or moving one of four ways.
 MOTIONS = ("unclear", "still", "left", "right", "up", "down")
+# What one must remember to know of a picture: the classes of those that came before it, the first
+# time and this time, and how often it has been there.
+PAST_FIELDS = ("before", "follows", "times")
+# ... and of the stream: how many different pictures it has shown, the class of the last one that
+# went, in which region it was, and what has just happened: whether something came, went or the
+# scene was cut (0 or 1), and which of CHANGES there was.
+STREAM_FIELDS = ("distinct", "last_left", "left_from", "entered", "left", "cut", "changed")
+CHANGES = ("none", "larger", "smaller", "colour")
+# Where there is no plain answer.
+UNKNOWN = -100.0
 
 _TEXTS_AT = LAYERS * len(LAYER_FIELDS)
 _CLASSES_AT = _TEXTS_AT + TEXTS * TEXT_FIELDS
 _MOTIONS_AT = _CLASSES_AT + LAYERS
-_VIEW_AT = _MOTIONS_AT + LAYERS
+_PAST_AT = _MOTIONS_AT + LAYERS
+_STREAM_AT = _PAST_AT + PICTURES * len(PAST_FIELDS)
+_VIEW_AT = _STREAM_AT + len(STREAM_FIELDS)
 SCENE_SIZE = _VIEW_AT + len(VIEW_FIELDS)
 
 EMPTY_LAYER = (0.0,) * len(LAYER_FIELDS)
@@ -61,7 +73,17 @@ class Scene:
     @property
     def motions(self) -> NDArray[np.float32]:
         """[LAYERS], indices into MOTIONS"""
-        return self.values[_MOTIONS_AT:_VIEW_AT]
+        return self.values[_MOTIONS_AT:_PAST_AT]
+
+    @property
+    def past(self) -> NDArray[np.float32]:
+        """[PICTURES, len(PAST_FIELDS)]"""
+        return self.values[_PAST_AT:_STREAM_AT].reshape(PICTURES, -1)
+
+    @property
+    def stream(self) -> NDArray[np.float32]:
+        """[len(STREAM_FIELDS)]"""
+        return self.values[_STREAM_AT:_VIEW_AT]
 
     @property
     def view(self) -> NDArray[np.float32]:
@@ -77,6 +99,8 @@ class SceneBatch:
     texts: torch.Tensor
     classes: torch.Tensor
     motions: torch.Tensor
+    past: torch.Tensor
+    stream: torch.Tensor
     view: torch.Tensor
 
 
@@ -92,6 +116,8 @@ def split_scenes(stacked: torch.Tensor) -> SceneBatch:
         stacked[:, :_TEXTS_AT].view(B, LAYERS, len(LAYER_FIELDS)),
         stacked[:, _TEXTS_AT:_CLASSES_AT].view(B, TEXTS, TEXT_FIELDS),
         stacked[:, _CLASSES_AT:_MOTIONS_AT],
-        stacked[:, _MOTIONS_AT:_VIEW_AT],
+        stacked[:, _MOTIONS_AT:_PAST_AT],
+        stacked[:, _PAST_AT:_STREAM_AT].view(B, PICTURES, len(PAST_FIELDS)),
+        stacked[:, _STREAM_AT:_VIEW_AT],
         stacked[:, _VIEW_AT:],
     )

@@ -212,3 +212,4 @@ _REGIONS = (
     ("on the left", "in the centre", "on the right"),
     ("at the bottom left", "at the bottom", "at the bottom right"),
 )
+REGIONS = tuple(region for row in _REGIONS for region in row)

@@ -13,7 +13,8 @@ class WorldStyle:
     `max_items` pictures at once, `clutter` nameless scraps at most, `photo_share` of the scenes
     before a photo, `text_rate`, `motion_rate`, `change_rate` and `cut_rate` relative to the usual,
     `pace` seconds between ticks, `cast` different pictures in a world's whole life, `noise` at the
-    most, `temper` how much worlds differ in what happens often (0: not at all).
+    most, `temper` how much worlds differ in what happens often (0: not at all), `dye` how far the
+    colours of an object stray from its picture's (each of red, green and blue by that share).
     """
 
     split: Split = "train"
@@ -28,6 +29,7 @@ class WorldStyle:
     cast: int = 16
     noise: float = 0.06
     temper: float = 0.6
+    dye: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_items <= PICTURES:
