@@ -29,13 +29,18 @@ class Pusher:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        """Connect; raises what websockets raises if that is refused for good.
+
+        Raises:
+            RefusedError: the stream takes no pictures from here.
+            ConnectionError: the connection was closed before it took any.
+        """
         self._socket = await dial(self._url, self._token)
-        first = SERVER_MESSAGES.validate_json(await self._socket.recv())
-        if isinstance(first, ErrorMessage):
-            await self._socket.close()
-            raise RefusedError(first)
-        assert isinstance(first, IngestReady)
-        for _ in range(first.credit):
+        async with contextlib.AsyncExitStack() as leaving:
+            leaving.push_async_callback(self._socket.close)
+            ready = await self._ready(self._socket)
+            leaving.pop_all()
+        for _ in range(ready.credit):
             self._credit.release()
         self._task = asyncio.create_task(self._listen(self._socket))
         return self
@@ -63,6 +68,16 @@ class Pusher:
         except ConnectionClosed:
             self._credit.release()  # the next who waits for credit shall find out, too
             raise
+
+    async def _ready(self, socket: ClientConnection) -> IngestReady:
+        async for data in socket:
+            with contextlib.suppress(ValidationError):  # of a later version of the protocol
+                match SERVER_MESSAGES.validate_json(data):
+                    case IngestReady() as ready:
+                        return ready
+                    case ErrorMessage() as refusal:
+                        raise RefusedError(refusal)
+        raise ConnectionError("the server closed the connection before it took a picture")
 
     async def _listen(self, socket: ClientConnection) -> None:
         with contextlib.suppress(ConnectionClosed):

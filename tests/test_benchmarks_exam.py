@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.exam import ALL, MEMORY, Exam, hold, read
+from benchmarks.exam import ALL, MEMORY, Exam, NoWorldsError, hold, read
 from benchmarks.exam_report import ablations, distances, families, headline, length_gap, majority
 from benchmarks.exam_room import Answered, Examiner, Room, answers, on_one_side, worlds_of
 from model.checkpoint import LoadedModel, load_model
@@ -188,6 +188,24 @@ def test_every_room_asks_and_keeps_what_it_was_told(
     assert rooms["wiped", "whole"] == rooms["wiped", "wiped"] >= 3
     assert rooms["window", "whole"] == rooms["window", "window only"] >= 1
     assert rooms["short", "whole"] >= 1 and set(MEMORY) < set(ALL)
+
+
+def test_parts_share_the_worlds_and_the_questions(
+    model: LoadedModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each world is in one part; a part that is left without any asks nothing and says so."""
+
+    def seeds(part: tuple[int, int]) -> list[int]:
+        exam = Exam(model, 3, 0.5, None, part)
+        return [world.seed for world in exam._room("short", 2.0, 16).worlds]
+
+    whole = seeds((0, 1))
+    assert sorted(seeds((0, 3)) + seeds((1, 3)) + seeds((2, 3))) == sorted(whole)
+    assert Exam(model, 3, 0.5, None, (1, 4)).scale == 0.125
+    idle = Exam(model, 3, 0.01, None, (2, 3))
+    with pytest.raises(NoWorldsError, match="part 3/3"):
+        idle._room("short", 2.0, 16)
+    assert hold(idle, ["short"], None) == [] and "part 3/3" in capsys.readouterr().err
 
 
 def test_worlds_of_the_exam_are_the_same_from_the_same_seed() -> None:

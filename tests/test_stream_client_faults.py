@@ -348,6 +348,26 @@ def test_a_pusher_that_is_refused_leaves_no_connection_behind() -> None:
     scripted([refuses], test)
 
 
+def test_a_pusher_passes_over_what_it_does_not_know_and_says_if_nothing_else_came() -> None:
+    async def speaks_of_the_future(line: Line) -> None:
+        await line.say(type="of.a.later.version")
+        await line.say(type="ingest.ready", stream="robot", credit=1)
+        await line.socket.wait_closed()
+
+    async def says_nothing_else(line: Line) -> None:
+        await line.say(type="of.a.later.version")
+        await line.socket.close()
+
+    async def test(url: str) -> None:
+        async with Pusher(url):
+            pass
+        with pytest.raises(ConnectionError, match="before it took a picture"):
+            async with Pusher(url):
+                pass
+
+    scripted([speaks_of_the_future, says_nothing_else], test)
+
+
 def test_who_gives_up_connecting_leaves_no_connection_behind() -> None:
     left: list[bool] = []
 
