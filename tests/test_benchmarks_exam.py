@@ -196,7 +196,7 @@ def test_parts_share_the_worlds_and_the_questions(
     """Each world is in one part; a part that is left without any asks nothing and says so."""
 
     def seeds(part: tuple[int, int]) -> list[int]:
-        exam = Exam(model, 3, 0.5, None, part)
+        exam = Exam(model, 3, 0.1, None, part)
         return [world.seed for world in exam._room("short", 2.0, 16).worlds]
 
     whole = seeds((0, 1))

@@ -20,7 +20,7 @@ def difference(device: str) -> float:
     from training.render_kernel import draw_layers, packed
 
     scenes = []
-    for seed in range(10):
+    for seed in range(6):
         split = "exam" if seed % 3 == 2 else "train"
         world = World(seed, 5.0, WorldStyle(noise=0.0, split=split))
         scenes += [world.advance() for _ in range(20 + 7 * seed)][-1:]
