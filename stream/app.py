@@ -22,7 +22,8 @@ from stream.chat_request import Chat, ChatRequest, read_chat
 from stream.doors import Doors, ShutOutError
 from stream.hub import MAX_MESSAGE_BYTES
 from stream.live_view import MJPEG_BOUNDARY, MJPEG_PATH, LiveView
-from stream.login_page import LOGIN_PATH, add_login
+from stream.logged_in import run_until
+from stream.login_page import LOGIN_PATH, LOGOUT_PATH, add_login
 from stream.logins import COOKIE
 from stream.pages import METRICS_PATH, PICTURE_PATH, STREAMS_PATH, Page, Pages, text_page
 from stream.question import QuestionRefusedError
@@ -51,15 +52,19 @@ class Locked:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and scope["path"] not in OPEN_PATHS:
             try:
-                scope.setdefault("state", {})["caller"] = self._let_in(scope)
+                scope.setdefault("state", {})["caller"], login = self._let_in(scope)
             except ShutOutError as error:
                 if error.status == 401 and self._logs_in and _is_page_view(scope):
                     return await RedirectResponse(LOGIN_PATH, 303)(scope, receive, send)
                 refusal = ApiError(error.status, code_of(error.status), str(error))
                 return await refusal.response()(scope, receive, send)
+            if login is not None and scope["path"] != LOGOUT_PATH:
+                end = self._doors.logins.wait_end(login)
+                return await run_until(end, self._app, scope, receive, send)
         await self._app(scope, receive, send)
 
-    def _let_in(self, scope: Scope) -> Caller:
+    def _let_in(self, scope: Scope) -> tuple[Caller, str | None]:
+        """Who is let in, and the login if that is by one."""
         headers, path = Headers(scope=scope), scope["path"]
         hosts, authorizations = headers.getlist("Host"), headers.getlist("Authorization")
         # Browsers send it with whatever one page asks of another's address, and with much of what
@@ -75,10 +80,12 @@ class Locked:
             scope["query_string"] = b""
         if self._logs_in and path == LOGIN_PATH:
             self._doors.check_host(hosts)
-            return Caller()
+            return Caller(), None
         needs = None if path == TICKETS_PATH else scope_of(path)
         login = cookie_parser(headers.get("Cookie", "")).get(COOKIE)
-        return self._doors.let_in(needs, hosts, authorizations, ticket, login)
+        if ticket is not None or authorizations or not self._doors.tokens:
+            login = None
+        return self._doors.let_in(needs, hosts, authorizations, ticket, login), login
 
 
 class AnswerResponse(StreamingResponse):

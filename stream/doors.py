@@ -52,12 +52,12 @@ class Doors:
         Args:
             hosts, authorizations: the values of all headers Host and Authorization.
             ticket: stands in for a token; it is used up.
-            login: stands in for a token where none is shown.
+            login: stands in for a token.
         """
         self.check_host(hosts)
         if ticket is not None and self.tokens:
             caller = self.tickets.take(ticket)
-        elif login is not None and self.tokens and not authorizations:
+        elif login is not None:
             caller = self.logins.caller(login)
         else:
             caller = self.caller(authorizations[0] if len(authorizations) == 1 else None)

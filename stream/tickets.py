@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import parse_qs
 
 VALID_S = 30.0
@@ -41,12 +42,15 @@ class Pass:
     until_s: float
 
 
-def new_pass(caller: Caller, until_s: float) -> Pass:
-    """One whose text cannot be guessed."""
-    return Pass(secrets.token_urlsafe(32), caller, until_s)
+AnyPass = TypeVar("AnyPass", bound=Pass)
 
 
-def find_pass(given: Sequence[Pass], text: str) -> Pass | None:
+def new_text() -> str:
+    """One that cannot be guessed."""
+    return secrets.token_urlsafe(32)
+
+
+def find_pass(given: Sequence[AnyPass], text: str) -> AnyPass | None:
     """The one with this text."""
     found = None
     # All are compared, each in constant time: how long it takes tells nothing of a text.
@@ -70,7 +74,7 @@ class Tickets:
         own = [ticket for ticket in self._given if ticket.caller == caller]
         if len(own) >= MAX_TICKETS:
             raise TooManyTicketsError(own[0].until_s - now_s)
-        ticket = new_pass(caller, now_s + VALID_S)
+        ticket = Pass(new_text(), caller, now_s + VALID_S)
         self._given.append(ticket)
         return ticket.text
 

@@ -1,5 +1,6 @@
 """People who log in: by a token, for a cookie that lets in as the token does."""
 
+import asyncio
 import urllib.request
 from http.client import HTTPResponse
 from typing import Any
@@ -7,11 +8,12 @@ from urllib.error import HTTPError
 
 import pytest
 
+from stream.live_view import MJPEG_PATH
 from stream.logins import MAX_LOGINS, VALID_S, Logins
 from stream.tickets import Caller
-from tests.app_sockets import LIVE_CAM, status_of
+from tests.app_sockets import LIVE_CAM, opening, status_of
 from tests.http_serving import ServedHttp, serving_http
-from tests.stream_helpers import FakeClock
+from tests.stream_helpers import PATIENCE_S, FakeClock
 from tests.test_stream_app import EVIL, PUSHER, TOKEN, fetch, locked
 
 ASKER = Caller(1, frozenset({"query"}))
@@ -95,6 +97,41 @@ def test_who_logs_out_is_out_and_no_one_else(served: ServedHttp) -> None:
     assert post(served, "/logout", "", Cookie=given).status == 401
 
 
+def test_what_a_login_opened_ends_with_it_and_nothing_else(served: ServedHttp) -> None:
+    """A websocket says why; a stream of pictures without an end has one."""
+    given, other = (
+        post_token(served, TOKEN).headers["set-cookie"].partition(";")[0] for _ in range(2)
+    )
+    mjpeg = urllib.request.Request(
+        served.url.removesuffix("/v1") + MJPEG_PATH.format(name="cam"), headers={"Cookie": given}
+    )
+
+    async def test() -> None:
+        theirs, others = ({"headers": {"Cookie": cookie}} for cookie in (given, other))
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            opening(served, LIVE_CAM, **theirs) as live,
+            opening(served, **theirs) as asks,
+            opening(served, LIVE_CAM, **others) as of_other,
+            opening(served, LIVE_CAM, TOKEN, **theirs) as by_token,
+        ):
+            for socket in (live, asks, of_other, by_token):
+                await socket.recv()
+            with urllib.request.urlopen(mjpeg) as pictures:
+                assert pictures.read(10)
+                reading = asyncio.ensure_future(asyncio.to_thread(pictures.read))
+                answer = await asyncio.to_thread(post, served, "/logout", "", Cookie=given)
+                assert answer.status == 303
+                for socket in (live, asks):
+                    await socket.wait_closed()
+                    assert (socket.close_code, socket.close_reason) == (1008, "logged out")
+                await reading
+            for socket in (of_other, by_token):
+                await (await socket.ping())
+
+    asyncio.run(test())
+
+
 def test_pages_of_others_may_not_log_anyone_in(served: ServedHttp) -> None:
     assert post_token(served, TOKEN, Origin=EVIL).status == 403
 
@@ -110,6 +147,22 @@ def test_without_tokens_there_is_nothing_to_log_in_to() -> None:
         assert post_token(served, "").status == 303
         assert b"gradio" in fetch(served, "/login", None)[2]  # it is sent on to the page
         assert fetch(served, "/", None)[0] == 200
+
+
+def test_a_login_that_is_out_of_date_ends_what_it_opened() -> None:
+    async def test() -> None:
+        clock = FakeClock()
+        logins = Logins(clock)
+        text = logins.give(ASKER)
+        clock.advance(VALID_S - 0.05)
+        waiting = asyncio.ensure_future(logins.wait_end(text))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        async with asyncio.timeout(PATIENCE_S):
+            await waiting
+            await logins.wait_end("none")
+
+    asyncio.run(test())
 
 
 def test_logins_end_and_are_bounded() -> None:

@@ -99,8 +99,12 @@ def test_a_visitor_logs_in_once_for_all_of_it(browser_page: BrowserPage) -> None
         page.get_by_text("Your token does not allow").wait_for()
         kept = "localStorage.getItem('ivl-history')"
         assert page.evaluate(kept)
+        other_tab = page.context.new_page()
+        other_tab.goto(page.url)
+        other_tab.wait_for_function(DRAWN.format(2))
         page.get_by_role("button", name="Log out").click()
         page.get_by_label("The token").wait_for()
+        other_tab.get_by_label("The token").wait_for()
         assert page.evaluate(kept) is None
         page.goto(served.url.removesuffix("/v1"))
         page.get_by_label("The token").wait_for()

@@ -23,7 +23,9 @@ export class Told {
     const socket = socketTo("/v1/stream");
     this.socket = socket;
     socket.addEventListener("message", ({ data }) => this.hear(JSON.parse(data)));
-    socket.addEventListener("close", ({ code }) => {
+    socket.addEventListener("close", ({ code, reason }) => {
+      // In another tab, it may be; the page leads to the login.
+      if (reason === "logged out") return location.reload();
       this.heard.lost(code === 1001 ? "The server has ended." : "The server cannot be reached.");
       this.tries += 1;
       if (this.tries % TRIES_BEFORE_LOGIN === 0) loginIfNeeded();
