@@ -31,7 +31,7 @@ KNOWN = (*PAST_FIELDS, *STREAM_FIELDS)
 # Those of them that are the class of a thing.
 NAMED = ("before", "follows", "last_left")
 # How many answers each of the others has.
-ANSWERS = {
+CHOICES = {
     "times": MAX_TIMES + 1, "distinct": MAX_DISTINCT + 1, "left_from": len(REGIONS),
     "entered": 2, "left": 2, "cut": 2, "changed": len(CHANGES),
 }  # fmt: skip
@@ -52,7 +52,7 @@ class Heads(nn.Module):
         self.motions = nn.Linear(hidden_size, len(MOTIONS))
         self.letters = nn.Linear(hidden_size, NUM_CHARACTERS + 1)
         self.known = nn.ModuleDict(
-            {name: nn.Linear(hidden_size, ANSWERS.get(name, hidden_size)) for name in KNOWN}
+            {name: nn.Linear(hidden_size, CHOICES.get(name, hidden_size)) for name in KNOWN}
         )
         for head in self.known.values():
             # Added to a model that knows much, they are not to begin with loud mistakes.
