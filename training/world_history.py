@@ -94,8 +94,6 @@ class History:
         record.count += 1
         record.last_in, record.last_gone = t_in, None
         if not is_text:
-            apart = t_in - self._newest_shown >= ORDER_S
-            record.follows = self._newest if apart else AMBIGUOUS
             self._follow(name, t_in)
             self._newest, self._newest_shown = name, t_shown
 
@@ -108,10 +106,11 @@ class History:
             record.before = self._newest
 
     def _follow(self, name: str, t_in: float) -> None:
-        """Tell the newest picture what came after it."""
+        """Tell a picture what it came after, and that one what came after it."""
         if self._newest is None:
             return
         apart = t_in - self._newest_shown >= ORDER_S
+        self.records[name].follows = self._newest if apart else AMBIGUOUS
         newest = self.records[self._newest]
         if newest.after is None:
             newest.after, newest.after_at = (name if apart else AMBIGUOUS), t_in
