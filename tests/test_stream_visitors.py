@@ -56,14 +56,14 @@ def test_a_camera_is_a_stream_that_only_its_visitor_knows() -> None:
 def test_what_nobody_looks_at_is_closed_and_its_place_is_free(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(visitors, "GRACE_S", 0.2)
+    monkeypatch.setattr(visitors, "GRACE_S", 1.0)
     monkeypatch.setattr(visitors, "_LOOK_S", 0.05)
     with serving_http(places=1) as served:
         first = on_loop(served, served.visitors.camera())
 
         async def look() -> None:
             async with opening(served, f"/v1/live/{first.name}"):
-                await asyncio.sleep(0.6)  # longer than it would live unseen
+                await asyncio.sleep(1.5)  # longer than it would live unseen
                 assert served.visitors._open
 
         run(look())
@@ -143,12 +143,12 @@ def test_what_opens_slowly_is_looked_after_once_it_is_open(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It neither loses its place meanwhile nor keeps it when it fails."""
-    monkeypatch.setattr(visitors, "GRACE_S", 0.1)
+    monkeypatch.setattr(visitors, "GRACE_S", 0.6)
     monkeypatch.setattr(visitors, "_LOOK_S", 0.05)
     opened: list[VideoSource] = []
 
     def slowly(uri: str) -> VideoSource:
-        time.sleep(0.4)
+        time.sleep(1.0)
         opened.append(open_source(uri))
         return opened[0]
 
