@@ -2,14 +2,16 @@
 
 import itertools
 import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+import training.asking
 from model.tokenizer import ChatTokenizer
-from training.asking import FAMILY_NAMES, LASTING, Asked, Asking
+from training.asking import FAMILY_NAMES, LASTING, LEEWAY, Asked, Asking
 from training.data import (
     IGNORED,
     LATEST_START_S,
@@ -22,6 +24,7 @@ from training.data import (
 )
 from training.manners import with_manners
 from training.nano import VOCAB_SIZE
+from training.questions import QA, ask
 from training.vocabulary import write_tokenizer
 from training.world import World, WorldStyle
 
@@ -110,6 +113,34 @@ def test_what_stays_true_is_asked_in_the_last_piece_and_as_often_as_told(
             assert life.pieces == left and bool(lasting) == (left == 0 or recall == 1.0)
             seen |= lasting
     assert len(seen) >= 6
+
+
+@pytest.mark.parametrize("fps", [2.0, 5.0, 12.0, 25.0])
+def test_what_has_just_happened_is_asked_as_long_as_it_is_fresh(
+    monkeypatch: pytest.MonkeyPatch, tokenizer: ChatTokenizer, fps: float
+) -> None:
+    """Asked only when it happens, what is a second old would never be answered."""
+    ages_s: list[float] = []
+    given = Counter[str]()
+
+    def listening(world: World, rng: random.Random, family: str) -> QA | None:
+        qa = ask(world, rng, family)
+        if qa is not None and qa.family in ("did_cut", "did_enter"):
+            given[qa.family + qa.answer] += 1
+            ages_s.extend([qa.distance_s] * (qa.answer == "yes"))
+        return qa
+
+    monkeypatch.setattr(training.asking, "ask", listening)
+    config = replace(CONFIG, fps=(fps,), questions=2, frames=128, lives_s=(60.0, 60.0))
+    asking, rng = Asking(tokenizer, 8, config.questions), random.Random(1)
+    for _ in range(8):
+        life = Life(config, asking, rng, early=False)
+        while life.pieces:
+            life.piece(0.5)
+    thirds = Counter(min(int(age / 0.6), 2) for age in ages_s)
+    assert min(thirds[n] for n in range(3)) > 0.15 * thirds.total() > 6
+    for family in ("did_cut", "did_enter"):
+        assert abs(given[family + "yes"] - given[family + "no"]) <= 8 * LEEWAY
 
 
 def test_families_stay_in_balance_and_no_row_is_too_long(tokenizer: ChatTokenizer) -> None:

@@ -110,6 +110,11 @@ def test_the_rate_warms_up_after_every_start_and_falls_with_whichever_runs_out_f
     assert recipe.rate(50, 50, 40.0) == pytest.approx(0.2)
     assert recipe.rate(50, 0, 0.0) == pytest.approx(0.05)
     assert recipe.rate(99, 99, 0.0) == pytest.approx(0.1)
+    held = Recipe(steps=100, optimiser=Optimiser(warm_up=1, hold=0.6, floor=0.1))
+    rates = [held.rate(step, step, 0.0) for step in (0, 60, 80, 99)]
+    assert rates == pytest.approx([1.0, 1.0, 0.5, 0.1])
+    with pytest.raises(ValueError, match="hold must be"):
+        Recipe(steps=100, optimiser=Optimiser(hold=1.0))
     assert recipe.progress(10, 50.0) == 1.0
 
 

@@ -259,7 +259,7 @@ def test_an_hour_stays_small_and_can_still_be_asked_about() -> None:
     assert history.snapshots[1][0] >= world.now - SNAPSHOTS_S - 30
     assert len(history.snapshots) < 400 and len(history.events) < 100
     assert len(world.stage._agenda) < 30
-    assert sys.getsizeof(world.wanted) < 5000
+    assert sys.getsizeof(world.wanted) + sys.getsizeof(world.ahead) < 5000
     assert sum(families.values()) > 120
     assert {"visible", "number", "last_number", "there_ago"} <= set(families)
 

@@ -9,6 +9,7 @@ from model.tokenizer import ChatTokenizer
 from training.manners import with_manners
 from training.questions import FAMILIES, QA, ask
 from training.world import World
+from training.world_history import JUST_S
 
 FAMILY_NAMES = (*FAMILIES["perception"], *FAMILIES["memory"])
 # What is slowest to learn is asked more often.
@@ -27,6 +28,11 @@ FLEETING = (
     "just_entered", "just_left", "just_changed", "did_enter", "did_leave", "did_cut", "blinking",
     "anything_moving", "faster",
 )  # fmt: skip
+# How often each of them is tried while an event is fresh. Tried at every question, it would always
+# be asked at the first moment it can be, and what is a second old would never be seen.
+FRESH = 5.0
+# How many more of one answer than of the other may follow each other.
+LEEWAY = 4
 MAX_TURNS = 4
 FAR_WINDOWS = 4
 # tokens of the longest answer, its end counted
@@ -55,10 +61,10 @@ NOTHING_TO_ASK = Asked([0], 1, [], -1)
 
 
 class Asking:
-    """Asks worlds; remembers how often each family was asked."""
+    """Asks worlds, so many questions a frame; remembers how often each family was asked."""
 
-    def __init__(self, tokenizer: ChatTokenizer, window_frames: int) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: ChatTokenizer, window_frames: int, questions: int = 1) -> None:
+        self._tokenizer, self._questions = tokenizer, questions
         self._far_frames = FAR_WINDOWS * window_frames
         self._asked = dict.fromkeys(FAMILY_NAMES, 0.0)
         self._encode = lru_cache(maxsize=4096)(tokenizer.encode)
@@ -81,7 +87,7 @@ class Asking:
         """
         for _ in range(TRIES):
             past = self._pick(rng, turns)
-            families = self._order(rng, memory_share, lasting)
+            families = self._order(world, rng, memory_share, lasting)
             if past and rng.random() < 0.5:
                 # The same again: the answer is a new one, not what was said before.
                 families.insert(0, rng.choice(past).family)
@@ -101,16 +107,20 @@ class Asking:
         count = min(rng.choice((0, 1, 2, 3, MAX_TURNS)), len(turns))
         return [turns[i] for i in sorted(rng.sample(range(len(turns)), count))]
 
-    def _order(self, rng: random.Random, memory_share: float, lasting: bool) -> list[str]:
+    def _order(
+        self, world: World, rng: random.Random, memory_share: float, lasting: bool
+    ) -> list[str]:
         """Families to try, what has been asked least first; some of them sit out.
 
         Or a question that seldom fits would always be asked at the first moment it does.
         """
         memory = [name for name in FAMILIES["memory"] if lasting or name not in LASTING]
-        groups = [list(FAMILIES["perception"]), memory]
+        groups = [[name for name in FAMILIES["perception"] if name not in FLEETING], memory]
         if rng.random() < memory_share:
             groups.reverse()
-        order = rng.sample(FLEETING, 7)
+        chance = FRESH / (JUST_S * world.fps * self._questions)
+        order = [name for name in FLEETING if rng.random() < chance]
+        rng.shuffle(order)
         for group in groups:
             ready = [family for family in group if rng.random() < 0.7]
             order += sorted(ready, key=self._asked.__getitem__)

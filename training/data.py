@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from model.tokenizer import ChatTokenizer
-from training.asking import ANSWER, Asked, Asking
+from training.asking import ANSWER, LEEWAY, Asked, Asking
 from training.nano import GRID, VOCAB_SIZE, nano_config
 from training.stream_pass import Branches
 from training.world import World, WorldStyle
@@ -114,6 +114,7 @@ class Life:
         life = math.ceil(math.exp(rng.uniform(shortest, longest)) * fps / config.frames)
         self.pieces = 1 if early else life
         self.world = World(rng.getrandbits(48), fps, draw_style(rng, fps, early))
+        self.world.leeway = LEEWAY
         self._start_s = draw_start(rng)
         self._config, self._asking, self._rng = config, asking, rng
         self._turns: list[Asked] = []
@@ -167,9 +168,9 @@ def draw_style(rng: random.Random, fps: float, early: bool) -> WorldStyle:
         clutter=rng.choice((0, 1, 2, 2)),
         photo_share=rng.uniform(0.2, 0.8),
         pace=math.exp(rng.uniform(math.log(0.6), math.log(slowest))),
-        change_rate=rng.choice((1.0, 1.0, 5.0)),
+        change_rate=rng.choice((1.0, 3.0, 8.0)),
         cast=rng.choice((8, 12, 16, 16, 24)),
-        cut_rate=4.0 if early else rng.choice((1.0, 1.0, 4.0)),
+        cut_rate=4.0 if early else rng.choice((1.0, 2.0, 4.0)),
         temper=0.8,
         dye=rng.choice((0.0, 0.3)),
     )
@@ -192,7 +193,8 @@ class Streams(IterableDataset[Batch]):
         info = torch.utils.data.get_worker_info()
         group, workers = (0, 1) if info is None else (info.id, info.num_workers)
         rng = random.Random(f"{self._seed} {self._first} {group}")
-        asking = Asking(ChatTokenizer.from_file(Path(self._file), VOCAB_SIZE), window_frames())
+        tokenizer = ChatTokenizer.from_file(Path(self._file), VOCAB_SIZE)
+        asking = Asking(tokenizer, window_frames(), self._config.questions)
         lives: list[Life | None] = [None] * self._config.streams
         step = self._first + group
         while True:

@@ -67,14 +67,16 @@ def bare(text: str | None) -> str:
 
 
 def owes(world: World, rng: random.Random, family: str, yes: bool) -> bool:
-    """Whether this stream owes this answer; if it does, it will owe the other one next.
+    """Whether this stream owes this answer: it gives each one as often, within its leeway.
 
     A rare answer would otherwise be a poor guess, and a frequent one would teach nothing else.
     """
-    wanted = world.wanted.setdefault(family, rng.random() < _YES_FIRST.get(family, 0.5))
-    if wanted == yes:
-        world.wanted[family] = not yes
-    return wanted == yes
+    yes_first = rng.random() < _YES_FIRST.get(family, 0.5)
+    ahead = world.ahead.setdefault(family, 0 if yes_first else world.leeway)
+    owed = ahead < world.leeway if yes else ahead > 0
+    if owed:
+        world.ahead[family] += 1 if yes else -1
+    return owed
 
 
 def wants(world: World, rng: random.Random, family: str) -> bool:

@@ -14,6 +14,7 @@ class Optimiser:
 
     Attributes:
         muon, adam: peak learning rates.
+        hold: for which share of the training they stay, before they begin to fall.
         floor: the share of them that is left at the end.
         warm_up: steps from nothing to the peak, after every start.
         clip: the largest norm of all gradients together.
@@ -21,6 +22,7 @@ class Optimiser:
 
     muon: float = 3e-3
     adam: float = 1.5e-3
+    hold: float = 0.0
     floor: float = 0.01
     warm_up: int = 100
     weight_decay: float = 0.05
@@ -53,6 +55,8 @@ class Recipe:
             )
         if self.data.frames % self.data.dialogues:
             raise ValueError("dialogues must divide frames")
+        if not 0.0 <= self.optimiser.hold < 1.0:
+            raise ValueError(f"hold must be 0 or more and below 1: {self.optimiser.hold}")
 
     def progress(self, step: int, seconds: float) -> float:
         """How much of the training is done, 0..1."""
@@ -61,7 +65,8 @@ class Recipe:
 
     def rate(self, step: int, since_start: int, seconds: float) -> float:
         """The share of the peak learning rates that a step gets."""
-        left = max(1.0 - self.progress(step, seconds), self.optimiser.floor)
+        left = (1.0 - self.progress(step, seconds)) / (1.0 - self.optimiser.hold)
+        left = min(max(left, self.optimiser.floor), 1.0)
         return left * min(1.0, (since_start + 1) / self.optimiser.warm_up)
 
 

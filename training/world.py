@@ -57,6 +57,9 @@ class World:
         self.director = Director(self.stage, self.casting, style)
         # which answer each yes-or-no family owes next, so that neither is the better guess
         self.wanted: dict[str, bool] = {}
+        # ... or how far yes, or what stands for it, is ahead of no, from 0 to the leeway
+        self.ahead: dict[str, int] = {}
+        self.leeway = 1
         # whether this scene is before a photo and has clutter in it
         self.crowded = False
         self._num_frames = 0
