@@ -6,6 +6,7 @@ async with Pusher("ws://127.0.0.1:8765/v1/ingest/robot") as pusher:
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
@@ -14,7 +15,13 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from stream.client import RefusedError, dial
-from stream.protocol import SERVER_MESSAGES, ErrorMessage, FrameAck, IngestReady
+from stream.protocol import (
+    SERVER_MESSAGES,
+    AnyServerMessage,
+    ErrorMessage,
+    FrameAck,
+    IngestReady,
+)
 
 
 class Pusher:
@@ -70,22 +77,17 @@ class Pusher:
             raise
 
     async def _ready(self, socket: ClientConnection) -> IngestReady:
-        async for data in socket:
-            with contextlib.suppress(ValidationError):  # of a later version of the protocol
-                match SERVER_MESSAGES.validate_json(data):
-                    case IngestReady() as ready:
-                        return ready
-                    case ErrorMessage() as refusal:
-                        raise RefusedError(refusal)
+        async for message in _known(socket):
+            match message:
+                case IngestReady():
+                    return message
+                case ErrorMessage():
+                    raise RefusedError(message)
         raise ConnectionError("the server closed the connection before it took a picture")
 
     async def _listen(self, socket: ClientConnection) -> None:
         with contextlib.suppress(ConnectionClosed):
-            async for data in socket:
-                try:
-                    message = SERVER_MESSAGES.validate_json(data)
-                except ValidationError:
-                    continue  # of a later version of the protocol
+            async for message in _known(socket):
                 match message:
                     case FrameAck(taken=taken):
                         self.num_taken = taken
@@ -94,3 +96,13 @@ class Pusher:
                 self._credit.release()
         # The connection is gone: whoever waits for credit shall find out by sending.
         self._credit.release()
+
+
+async def _known(socket: ClientConnection) -> AsyncIterator[AnyServerMessage]:
+    """What the server says, but for messages of a later version of the protocol."""
+    async for data in socket:
+        try:
+            message = SERVER_MESSAGES.validate_json(data)
+        except ValidationError:
+            continue
+        yield message
