@@ -30,9 +30,9 @@ FLEETING = (
 )  # fmt: skip
 # How often each of them is tried while an event is fresh. Tried at every question, it would always
 # be asked at the first moment it can be, and what is a second old would never be seen.
-FRESH = 5.0
+FRESH = 4.0
 # How many more of one answer than of the other may follow each other.
-LEEWAY = 4
+LEEWAY = 6
 MAX_TURNS = 4
 FAR_WINDOWS = 4
 # tokens of the longest answer, its end counted

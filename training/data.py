@@ -50,7 +50,7 @@ class DataConfig:
     short: int = 48
     long: int = 128
     dialogues: int = 8
-    fps: tuple[float, ...] = (*[2.0] * 6, *[3.0] * 2, *[5.0] * 4, 8.0, 8.0, 12.0, 12.0, 25.0, 25.0)
+    fps: tuple[float, ...] = (*[2.0] * 7, *[3.0] * 2, *[5.0] * 4, 8.0, 8.0, 12.0, 12.0, 25.0)
     lives_s: tuple[float, float] = (8.0, 240.0)
     recall: float = 0.3
     memory_share: tuple[float, float] = (0.2, 0.8)
