@@ -71,6 +71,16 @@ def dial(
     )
 
 
+async def known_messages(socket: ClientConnection) -> AsyncIterator[AnyServerMessage]:
+    """What the server says, but for messages of a later version of the protocol."""
+    async for data in socket:
+        try:
+            message = SERVER_MESSAGES.validate_json(data)
+        except ValidationError:
+            continue
+        yield message
+
+
 class Client:
     """One session, over as many connections as it takes; for one event loop."""
 
@@ -258,11 +268,7 @@ class Client:
         return error if self.session is None else process_exception(error)
 
     async def _listen(self, socket: ClientConnection) -> None:
-        async for data in socket:
-            try:
-                message = SERVER_MESSAGES.validate_json(data)
-            except ValidationError:
-                continue  # of a later version of the protocol
+        async for message in known_messages(socket):
             await self._hear(message, socket)
 
     async def _hear(self, message: AnyServerMessage, socket: ClientConnection) -> None:

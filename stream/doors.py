@@ -46,15 +46,19 @@ class Doors:
         authorizations: Sequence[str],
         ticket: str | None = None,
         login: str | None = None,
-    ) -> Caller:
-        """Who asks to do what `scope` allows, None for anything at all; raises ShutOutError.
+    ) -> tuple[Caller, str | None]:
+        """Who asks to do what `scope` allows, None for anything at all, and by which login, if any.
+
+        Raises ShutOutError.
 
         Args:
             hosts, authorizations: the values of all headers Host and Authorization.
             ticket: stands in for a token; it is used up.
-            login: stands in for a token.
+            login: stands in for a token where none is shown.
         """
         self.check_host(hosts)
+        if ticket is not None or authorizations or not self.tokens:
+            login = None
         if ticket is not None and self.tokens:
             caller = self.tickets.take(ticket)
         elif login is not None:
@@ -63,7 +67,7 @@ class Doors:
             caller = self.caller(authorizations[0] if len(authorizations) == 1 else None)
         if not caller.scopes or (scope is not None and scope not in caller.scopes):
             raise ShutOutError(401, "give Authorization: Bearer TOKEN")
-        return caller
+        return caller, login
 
     def caller(self, authorization: str | None) -> Caller:
         """Whose value of an Authorization header this is; they may do nothing if it is wrong."""

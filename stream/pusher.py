@@ -6,22 +6,14 @@ async with Pusher("ws://127.0.0.1:8765/v1/ingest/robot") as pusher:
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
-from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from stream.client import RefusedError, dial
-from stream.protocol import (
-    SERVER_MESSAGES,
-    AnyServerMessage,
-    ErrorMessage,
-    FrameAck,
-    IngestReady,
-)
+from stream.client import RefusedError, dial, known_messages
+from stream.protocol import ErrorMessage, FrameAck, IngestReady
 
 
 class Pusher:
@@ -77,7 +69,7 @@ class Pusher:
             raise
 
     async def _ready(self, socket: ClientConnection) -> IngestReady:
-        async for message in _known(socket):
+        async for message in known_messages(socket):
             match message:
                 case IngestReady():
                     return message
@@ -87,7 +79,7 @@ class Pusher:
 
     async def _listen(self, socket: ClientConnection) -> None:
         with contextlib.suppress(ConnectionClosed):
-            async for message in _known(socket):
+            async for message in known_messages(socket):
                 match message:
                     case FrameAck(taken=taken):
                         self.num_taken = taken
@@ -96,13 +88,3 @@ class Pusher:
                 self._credit.release()
         # The connection is gone: whoever waits for credit shall find out by sending.
         self._credit.release()
-
-
-async def _known(socket: ClientConnection) -> AsyncIterator[AnyServerMessage]:
-    """What the server says, but for messages of a later version of the protocol."""
-    async for data in socket:
-        try:
-            message = SERVER_MESSAGES.validate_json(data)
-        except ValidationError:
-            continue
-        yield message

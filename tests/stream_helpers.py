@@ -1,9 +1,10 @@
 """A tiny model, a clock and a source that do as they are told, and an engine stepped by hand."""
 
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar
@@ -295,3 +296,14 @@ def running(engine: Engine) -> Iterator[threading.Thread]:
         engine.close()
         thread.join(PATIENCE_S)
     assert not thread.is_alive()
+
+
+def rest(line: socket.socket) -> bytes:
+    """All that comes until the server hangs up; raises TimeoutError if it never does."""
+    line.settimeout(PATIENCE_S)
+    heard = b""
+    # It may hang up on what it has not read.
+    with suppress(ConnectionResetError):
+        while data := line.recv(1 << 16):
+            heard += data
+    return heard

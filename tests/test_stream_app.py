@@ -1,6 +1,5 @@
 """The doors of the HTTP application, its pages, and its ends."""
 
-import contextlib
 import json
 import re
 import socket
@@ -25,7 +24,7 @@ from stream.server import Address, ServerThread
 from stream.tickets import MAX_TICKETS, Caller
 from tests import http_serving
 from tests.http_serving import MODEL, ServedHttp, serving_http
-from tests.stream_helpers import PATIENCE_S
+from tests.stream_helpers import PATIENCE_S, rest
 from tests.test_stream_chat import ask, posted
 from tests.test_stream_server import wait_until
 
@@ -272,16 +271,6 @@ def test_who_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
         wait_until(lambda: fetch(own, "/v1/models")[0] == 200)
 
 
-def read_to_the_end(own: socket.socket) -> bytes:
-    """All that comes until the server lets go; raises TimeoutError if it never does."""
-    own.settimeout(PATIENCE_S)
-    received = b""
-    with contextlib.suppress(ConnectionResetError):
-        while part := own.recv(1000):
-            received += part
-    return received
-
-
 @pytest.mark.parametrize("whole_first", [False, True])
 @pytest.mark.parametrize("sent", [b"", b"GET /v1/models HTTP/1.1\r\nX"])
 def test_who_never_comes_to_the_point_is_let_go(
@@ -299,7 +288,7 @@ def test_who_never_comes_to_the_point_is_let_go(
             while b"alive" not in answer:
                 answer += idle.recv(1000)
         idle.sendall(sent)
-        assert read_to_the_end(idle) == b""
+        assert rest(idle) == b""
         wait_until(lambda: fetch(own, "/v1/models")[0] == 200)
 
 
@@ -321,7 +310,7 @@ def test_who_never_comes_to_the_end_of_a_body_is_let_go(
         stuck.sendall(
             f"{head}Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{{".encode()
         )
-        assert read_to_the_end(stuck).count(b"HTTP/1.1 ") == bool(before)
+        assert rest(stuck).count(b"HTTP/1.1 ") == bool(before)
         wait_until(lambda: fetch(own, "/v1/models")[0] == 200)
     assert "ClientDisconnect" not in caplog.text
 

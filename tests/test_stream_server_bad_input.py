@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 
 from stream import guarded_socket, server
 from tests.http_serving import serving_http
-from tests.stream_helpers import PATIENCE_S
+from tests.stream_helpers import PATIENCE_S, rest
 from tests.test_stream_server import Served, serving, wait_until
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
@@ -68,17 +68,6 @@ def frame(
     else:
         head += bytes([masked | 127]) + struct.pack("!Q", size)
     return head + bytes(4 * mask) + data
-
-
-def rest(line: socket.socket) -> bytes:
-    """All that comes until the server hangs up."""
-    heard = b""
-    try:
-        while data := line.recv(1 << 16):
-            heard += data
-    except ConnectionResetError:
-        pass  # it has hung up on what it had not read
-    return heard
 
 
 def first(line: socket.socket) -> dict[str, object]:

@@ -28,8 +28,9 @@ FLEETING = (
     "just_entered", "just_left", "just_changed", "did_enter", "did_leave", "did_cut", "blinking",
     "anything_moving", "faster",
 )  # fmt: skip
-# How often each of them is tried while an event is fresh. Tried at every question, it would always
-# be asked at the first moment it can be, and what is a second old would never be seen.
+STEADY = tuple(name for name in FAMILIES["perception"] if name not in FLEETING)
+# How often a fleeting one is tried while an event is fresh. Tried at every question, it would
+# always be asked at the first moment it can be, and what is a second old would never be seen.
 FRESH = 4.0
 # How many more of one answer than of the other may follow each other.
 LEEWAY = 6
@@ -115,7 +116,7 @@ class Asking:
         Or a question that seldom fits would always be asked at the first moment it does.
         """
         memory = [name for name in FAMILIES["memory"] if lasting or name not in LASTING]
-        groups = [[name for name in FAMILIES["perception"] if name not in FLEETING], memory]
+        groups = [list(STEADY), memory]
         if rng.random() < memory_share:
             groups.reverse()
         chance = FRESH / (JUST_S * world.fps * self._questions)

@@ -113,8 +113,7 @@ class Life:
         shortest, longest = map(math.log, config.lives_s)
         life = math.ceil(math.exp(rng.uniform(shortest, longest)) * fps / config.frames)
         self.pieces = 1 if early else life
-        self.world = World(rng.getrandbits(48), fps, draw_style(rng, fps, early))
-        self.world.leeway = LEEWAY
+        self.world = World(rng.getrandbits(48), fps, draw_style(rng, fps, early), LEEWAY)
         self._start_s = draw_start(rng)
         self._config, self._asking, self._rng = config, asking, rng
         self._turns: list[Asked] = []

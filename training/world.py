@@ -45,12 +45,12 @@ MAX_TIMES, MAX_DISTINCT = 6, 12
 
 
 class World:
-    """A stream's present and past."""
+    """A stream's present and past; how far one answer may be ahead of the other is its leeway."""
 
-    def __init__(self, seed: int, fps: float, style: WorldStyle) -> None:
+    def __init__(self, seed: int, fps: float, style: WorldStyle, leeway: int = 1) -> None:
         if fps < _MIN_FPS:
             raise ValueError(f"below {_MIN_FPS} frames per second events go unseen, got {fps}")
-        self.seed, self.fps, self.style = seed, fps, style
+        self.seed, self.fps, self.style, self.leeway = seed, fps, style, leeway
         self.now = 0.0
         self.stage = Stage(random.Random(seed))
         self.casting = Casting(self.stage.rng, style)
@@ -59,7 +59,6 @@ class World:
         self.wanted: dict[str, bool] = {}
         # ... or how far yes, or what stands for it, is ahead of no, from 0 to the leeway
         self.ahead: dict[str, int] = {}
-        self.leeway = 1
         # whether this scene is before a photo and has clutter in it
         self.crowded = False
         self._num_frames = 0
