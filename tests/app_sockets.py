@@ -22,11 +22,6 @@ def at(served: ServedHttp, path: str = STREAM) -> str:
     return served.url.replace("http", "ws", 1).removesuffix("/v1") + path
 
 
-def port_of(served: ServedHttp) -> int:
-    """Where it listens."""
-    return int(served.url.removesuffix("/v1").rpartition(":")[2])
-
-
 def opening(served: ServedHttp, path: str = STREAM, token: str | None = None, **more: Any) -> Any:
     """A websocket to be opened."""
     headers = more.pop("headers", {})
@@ -82,7 +77,7 @@ def by_hand(
     served: ServedHttp, host: bytes, path: bytes = b"/v1/stream", version: bytes = b"1.1"
 ) -> bytes:
     """The status of a handshake that is written by hand."""
-    with socket.create_connection(("127.0.0.1", port_of(served)), PATIENCE_S) as own:
+    with socket.create_connection(served.address, PATIENCE_S) as own:
         own.sendall(
             b"GET "
             + path

@@ -48,6 +48,12 @@ class ServedHttp:
     asking: Asking
     visitors: Visitors
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port where it listens."""
+        host, _, port = self.url.removeprefix("http://").removesuffix("/v1").partition(":")
+        return host, int(port)
+
     def client(self, token: str = "none") -> openai.OpenAI:
         """As any user has it, but that it does not try again."""
         return openai.OpenAI(

@@ -233,11 +233,10 @@ def test_what_has_no_end_in_time_is_cancelled(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_address_that_is_taken_is_an_error_at_the_start(served: ServedHttp) -> None:
     """And the server that could be started beside it has gone, too."""
-    port = int(served.url.removesuffix("/v1").rpartition(":")[2])
     asking = Asking(served.registry)
     servers = [
         HttpServer(served.app, asking, served.talk, Doors(), Address("127.0.0.1", p))
-        for p in (0, port)
+        for p in (0, served.address[1])
     ]
     thread = ServerThread(*servers)
     with pytest.raises(OSError):
@@ -262,9 +261,8 @@ def test_who_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "MAX_SOCKETS", 2)
     monkeypatch.setattr(socket, "create_server", listen_by_small_buffers)
     with serving_http() as own, socket.socket() as stuck:
-        host, _, port = own.url.removeprefix("http://").removesuffix("/v1").partition(":")
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        stuck.connect((host, int(port)))
+        stuck.connect(own.address)
         stuck.sendall(posted({**CHAT, "max_tokens": 2048, "stream": True}))
         assert own.heard.wait_for(lambda: bool(own.heard.of(AnswerDelta)))
         assert fetch(own, "/v1/models")[0] == 503
@@ -280,8 +278,7 @@ def test_who_never_comes_to_the_point_is_let_go(
     monkeypatch.setattr(http_server, "IDLE_S", 0.3)
     monkeypatch.setattr(http_server, "MAX_SOCKETS", 2)
     with serving_http() as own, socket.socket() as idle:
-        host, _, port = own.url.removeprefix("http://").removesuffix("/v1").partition(":")
-        idle.connect((host, int(port)))
+        idle.connect(own.address)
         if whole_first:
             idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             answer = b""
@@ -302,8 +299,7 @@ def test_who_never_comes_to_the_end_of_a_body_is_let_go(
     monkeypatch.setattr(http_server, "MAX_SOCKETS", 2)
     monkeypatch.setattr(http_serving, "make_app", lambda *args, **_: make_app(*args, logs_in=True))
     with serving_http(doors=locked()) as own, socket.socket() as stuck:
-        host, _, port = own.url.removeprefix("http://").removesuffix("/v1").partition(":")
-        stuck.connect((host, int(port)))
+        stuck.connect(own.address)
         head = (
             f"{before}POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
         )
@@ -320,8 +316,7 @@ def test_who_asks_and_asks_is_answered_more_slowly(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(http_server, "MESSAGES_S", 1e-3)
     monkeypatch.setattr(http_server, "MESSAGE_BURST", 5)
     with serving_http() as own, socket.socket() as flood:
-        host, _, port = own.url.removeprefix("http://").removesuffix("/v1").partition(":")
-        flood.connect((host, int(port)))
+        flood.connect(own.address)
         flood.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
         flood.settimeout(PATIENCE_S)
         answers = b""

@@ -23,7 +23,6 @@ from tests.app_sockets import (
     closed_with,
     head_of,
     opening,
-    port_of,
     status_of,
 )
 from tests.http_serving import ServedHttp, serving_http
@@ -92,7 +91,7 @@ def test_who_does_not_read_is_let_go_and_holds_up_nobody(monkeypatch: pytest.Mon
     async def try_it(own: ServedHttp) -> None:
         line = socket.socket()
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        line.connect(("127.0.0.1", port_of(own)))
+        line.connect(own.address)
         stuck = await opening(own, sock=line, max_queue=1)
         sending = asyncio.create_task(send_for_ever(stuck))
         async with Client(at(own)) as client:

@@ -158,7 +158,7 @@ def test_mjpeg_shows_the_same_pictures(served: ServedHttp) -> None:
         async with Pusher(at(served, INGEST)) as pusher:
             await pusher.push(jpeg(0))
             await asyncio.to_thread(wait_until, lambda: newest(served) == 0)
-            reader, writer = await asyncio.open_connection("127.0.0.1", port(served))
+            reader, writer = await asyncio.open_connection(*served.address)
             path = f"/v1/streams/{PUSHED}/live.mjpg"
             writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             for _ in range(2):
@@ -173,10 +173,6 @@ def test_mjpeg_shows_the_same_pictures(served: ServedHttp) -> None:
 
     run(look())
     wait_until(lambda: served.talk.live.num_lookers(PUSHED) == 0)
-
-
-def port(served: ServedHttp) -> int:
-    return int(served.url.removesuffix("/v1").rpartition(":")[2])
 
 
 def test_large_pictures_are_scaled_down() -> None:

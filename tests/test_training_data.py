@@ -143,6 +143,20 @@ def test_what_has_just_happened_is_asked_as_long_as_it_is_fresh(
         assert abs(given[family + "yes"] - given[family + "no"]) <= 8 * LEEWAY
 
 
+@pytest.mark.parametrize("fps", [2.0, 5.0, 12.0, 25.0])
+def test_movement_is_asked_about_at_every_rate(tokenizer: ChatTokenizer, fps: float) -> None:
+    """It lasts, unlike what has just happened, of which fast streams have less a frame."""
+    config = replace(CONFIG, fps=(fps,), questions=2, frames=128, lives_s=(60.0, 60.0))
+    asking, rng = Asking(tokenizer, 8, config.questions), random.Random(2)
+    counts = Counter[str]()
+    for _ in range(8):
+        life = Life(config, asking, rng, early=False)
+        while life.pieces:
+            counts.update(asked.family for rows in life.piece(0.8)[2] for asked in rows)
+    for family, least in (("direction", 0.01), ("anything_moving", 0.009), ("faster", 0.003)):
+        assert counts[family] > least * counts.total(), (family, counts[family])
+
+
 def test_families_stay_in_balance_and_no_row_is_too_long(tokenizer: ChatTokenizer) -> None:
     """No family that fits most moments falls far behind, whatever is asked first."""
     asking, rng = Asking(tokenizer, 8), random.Random(1)

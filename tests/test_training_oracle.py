@@ -297,7 +297,7 @@ def test_every_answer_is_what_a_replay_of_the_scenes_says(fps: float) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_what_scenes_tell_of_the_past_is_what_was_drawn(seed: int) -> None:
-    """The picture that came before, the one that went last, and how often each was there."""
+    """The pictures that came last and before, the one that went last, how often each was there."""
     world = World(seed, 5.0, WorldStyle(temper=0.3))
     bare = [kind.name for kind in world.casting.cast if kind.name in SHAPES]
     oracle = Oracle(bare[0] if bare else None)
@@ -319,7 +319,11 @@ def test_what_scenes_tell_of_the_past_is_what_was_drawn(seed: int) -> None:
                 if told != UNKNOWN:
                     assert runs[n - 1].name == NAMES[int(told) - 1]
                     checked += 1
-        distinct, last_left, left_from, entered, left, cut, _ = scene.stream.tolist()
+        distinct, last_left, left_from, entered, left, cut, _, *newest = scene.stream.tolist()
+        for n, told in enumerate(newest, 1):
+            if told != UNKNOWN:
+                assert runs[-n].name == NAMES[int(told) - 1]
+                checked += 1
         starts = [run.start for run in oracle.runs]
         ends = [run.end for run in oracle.runs if run.end < world.now]
         views = zip(oracle.frames, oracle.views, oracle.views[1:], strict=False)
@@ -339,4 +343,4 @@ def test_what_scenes_tell_of_the_past_is_what_was_drawn(seed: int) -> None:
             if left_from != UNKNOWN:
                 assert region_of(last.last.x, last.last.y) in (REGIONS[int(left_from)], None)
             checked += 1
-    assert checked > 100 and happened == {0.0, 1.0}
+    assert checked > 300 and happened == {0.0, 1.0}

@@ -24,7 +24,7 @@ from training.world_scene import (
 
 CATALOGUE = load_catalogue("train")
 RED_SQUARE = CATALOGUE.shape_in("square", "red")
-STREAM = (4.0, 7.0, UNKNOWN, 0.0, 1.0, UNKNOWN, 3.0)
+STREAM = (4.0, 7.0, UNKNOWN, 0.0, 1.0, UNKNOWN, 3.0, 9.0, UNKNOWN)
 Layer = tuple[float, ...]
 
 

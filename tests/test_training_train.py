@@ -60,7 +60,7 @@ def test_a_few_steps_on_one_batch_lower_its_losses_and_what_is_saved_goes_on_ali
             parameter, expected, rtol=0.5 ** (KEPT_BITS + 1) + 0.5**11, atol=1e-4
         )
 
-    # The momentum of matrices is kept in bf16, so the next steps agree to its precision.
+    # Momentum is kept in bf16, so the next steps agree to its precision.
     torch.manual_seed(0)
     for one in (trainer, other):
         one.generator.manual_seed(5)

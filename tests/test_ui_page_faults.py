@@ -52,7 +52,7 @@ def test_a_page_comes_back_when_its_server_does(browser_page: BrowserPage) -> No
     with browser_page(allows=["ERR_CONNECTION", "WebSocket"]) as page:
         with serving_http(page=True, sources=[live_source()], fps=25.0) as served:
             visit(page, served)
-            port = int(served.url.removesuffix("/v1").rpartition(":")[2])
+            port = served.address[1]
         page.get_by_text("The server ").first.wait_for()
         page.evaluate("window.before = true")
         with serving_http(page=True, sources=[live_source()], fps=25.0, port=port) as served:
@@ -69,7 +69,7 @@ def test_logins_that_ended_are_asked_for_again(browser_page: BrowserPage) -> Non
             page.get_by_label("The token").fill(TOKEN)
             page.get_by_role("button", name="Come in").click()
             page.wait_for_function(DRAWN.format(0))
-            port = int(served.url.removesuffix("/v1").rpartition(":")[2])
+            port = served.address[1]
         with serving_http(page=True, sources=[live_source()], doors=locked(), port=port):
             page.get_by_label("The token").wait_for(timeout=20_000)
 

@@ -14,10 +14,11 @@ from training.world_history import JUST_S
 FAMILY_NAMES = (*FAMILIES["perception"], *FAMILIES["memory"])
 # What is slowest to learn is asked more often.
 WEIGHTS = {
-    "number": 1.5, "word": 1.5, "direction": 1.5, "visible": 2.0, "is_there": 2.0, "where": 1.5,
-    "just_changed": 4.0, "did_cut": 3.0, "just_entered": 1.5, "just_left": 2.0, "did_leave": 1.5,
-    "colour": 1.5, "ago": 1.5, "there_ago": 1.5, "seen": 2.0, "times": 3.0, "distinct": 4.0,
-    "before": 4.0, "after": 4.0, "where_was": 4.0, "last_left": 2.0, "word_seen": 3.0,
+    "number": 1.5, "word": 1.5, "direction": 2.5, "visible": 2.0, "is_there": 2.0, "where": 2.0,
+    "anything_moving": 1.5, "blinking": 4.0, "faster": 8.0, "just_changed": 4.0, "did_cut": 3.0,
+    "just_entered": 1.5, "just_left": 2.0, "did_leave": 1.5, "colour": 1.5, "ago": 1.5,
+    "there_ago": 1.5, "seen": 2.0, "times": 3.0, "distinct": 4.0, "before": 4.0, "after": 4.0,
+    "where_was": 4.0, "last_left": 2.0, "word_seen": 3.0,
 }  # fmt: skip
 # What stays true of a stream for long.
 LASTING = frozenset(FAMILIES["memory"]) - {
@@ -26,12 +27,12 @@ LASTING = frozenset(FAMILIES["memory"]) - {
 # What can only be asked while it is fresh comes first, or it would hardly be asked at all.
 FLEETING = (
     "just_entered", "just_left", "just_changed", "did_enter", "did_leave", "did_cut", "blinking",
-    "anything_moving", "faster",
+    "faster",
 )  # fmt: skip
 STEADY = tuple(name for name in FAMILIES["perception"] if name not in FLEETING)
-# How often a fleeting one is tried while an event is fresh. Tried at every question, it would
-# always be asked at the first moment it can be, and what is a second old would never be seen.
-FRESH = 4.0
+# How often a fleeting one of weight 1 is tried while an event is fresh. Tried at every question, it
+# would always be asked at the first moment it can be, and what is a second old would never be seen.
+FRESH = 2.5
 # How many more of one answer than of the other may follow each other.
 LEEWAY = 6
 MAX_TURNS = 4
@@ -120,7 +121,7 @@ class Asking:
         if rng.random() < memory_share:
             groups.reverse()
         chance = FRESH / (JUST_S * world.fps * self._questions)
-        order = [name for name in FLEETING if rng.random() < chance]
+        order = [name for name in FLEETING if rng.random() < chance * WEIGHTS.get(name, 1.0)]
         rng.shuffle(order)
         for group in groups:
             ready = [family for family in group if rng.random() < 0.7]

@@ -3,8 +3,8 @@
 Answers alone would teach slowly. So image tokens also tell, through heads that are not kept, which
 thing a cell shows, the text it is part of, letter by letter, and, further up, which way it moves
 and what has to be remembered: what came before it, how often it has been there, how many different
-things there were, what left last and from where, what has just happened. A question is asked about
-one of these now and then; here every frame is.
+things there were, what came last, what left last and from where, what has just happened. A question
+is asked about one of these now and then; here every frame is.
 """
 
 from typing import NamedTuple
@@ -29,7 +29,7 @@ from training.world_stage import REGIONS
 NUM_KINDS = 2 * len(FAMILY_NAMES)
 KNOWN = (*PAST_FIELDS, *STREAM_FIELDS)
 # Those of them that are the class of a thing.
-NAMED = ("before", "follows", "last_left")
+NAMED = ("before", "follows", "last_left", "newest", "previous")
 # How many answers each of the others has.
 CHOICES = {
     "times": MAX_TIMES + 1, "distinct": MAX_DISTINCT + 1, "left_from": len(REGIONS),

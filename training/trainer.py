@@ -28,7 +28,7 @@ from training.stream_pass import RunLayer, run_layer
 PROGRESS = "progress.json"
 FRAME_TOKENS = GRID[0] * GRID[1]
 # Memory of the optimisers that is kept in half precision between pieces.
-_HALVED = ("momentum_buffer",)
+_HALVED = ("momentum_buffer", "exp_avg")
 
 
 @dataclass(frozen=True, slots=True)

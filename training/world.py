@@ -133,6 +133,7 @@ class World:
             float(REGIONS.index(region)) if region in REGIONS else UNKNOWN,
             *(self._happened(sort) for sort in ("enter", "leave", "cut")),
             UNKNOWN if any(k.grow_end > self.now for k in self.pictures()) else self._changed(),
+            *map(self._class_of, history.newest_two),
         )
 
     def _happened(self, sort: str) -> float:

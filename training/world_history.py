@@ -129,6 +129,14 @@ class History:
             self.last_left = name if apart else AMBIGUOUS
             self.last_left_at, self.left_from = t_gone, record.region
 
+    @property
+    def newest_two(self) -> tuple[str | None, str | None]:
+        """The pictures that came last and before that; AMBIGUOUS if they have no order."""
+        if self._newest is None:
+            return None, None
+        before = self.records[self._newest].follows
+        return (AMBIGUOUS if before == AMBIGUOUS else self._newest), before
+
     def note(self, event: Event) -> None:
         """Remember an event for a few seconds."""
         self.events.append(event)

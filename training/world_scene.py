@@ -30,9 +30,12 @@ MOTIONS = ("unclear", "still", "left", "right", "up", "down")
 # time and this time, and how often it has been there.
 PAST_FIELDS = ("before", "follows", "times")
 # ... and of the stream: how many different pictures it has shown, the class of the last one that
-# went, in which region it was, and what has just happened: whether something came, went or the
-# scene was cut (0 or 1), and which of CHANGES there was.
-STREAM_FIELDS = ("distinct", "last_left", "left_from", "entered", "left", "cut", "changed")
+# went, in which region it was, what has just happened: whether something came, went or the scene
+# was cut (0 or 1), and which of CHANGES there was; and the classes of the last one that came and
+# of the one that had come before it.
+STREAM_FIELDS = (
+    "distinct", "last_left", "left_from", "entered", "left", "cut", "changed", "newest", "previous",
+)  # fmt: skip
 CHANGES = ("none", "larger", "smaller", "colour")
 # Where there is no plain answer.
 UNKNOWN = -100.0
