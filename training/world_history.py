@@ -72,7 +72,7 @@ class History:
     first_at: float = 0.0
     last_left: str | None = None
     last_left_at: float = -100.0
-    # where that was
+    # the region nearest to where that was
     left_from: str = AMBIGUOUS
     # a thing that changed its colour makes "how many different" a matter of taste
     recoloured: bool = False
@@ -117,8 +117,10 @@ class History:
         if not apart and self.first == self._newest and self.records[self.first].count == 1:
             self.first = AMBIGUOUS
 
-    def vanish(self, name: str, t_hide: float, t_gone: float, region: str | None) -> None:
-        """A thing has fully gone."""
+    def vanish(
+        self, name: str, t_hide: float, t_gone: float, region: str | None, nearest: str | None
+    ) -> None:
+        """A thing has fully gone, from a region where that is plain, else from near one."""
         record = self.records[name]
         record.last_gone = t_gone
         record.region = region or AMBIGUOUS
@@ -127,7 +129,8 @@ class History:
         if not record.is_text:
             apart = t_hide - self.last_left_at >= ORDER_S
             self.last_left = name if apart else AMBIGUOUS
-            self.last_left_at, self.left_from = t_gone, record.region
+            self.left_from = nearest or AMBIGUOUS if apart else AMBIGUOUS
+            self.last_left_at = t_gone
 
     @property
     def newest_two(self) -> tuple[str | None, str | None]:

@@ -150,9 +150,10 @@ class Stage:
         if track.slot == NUMBER_SLOT:
             history.number.gone_at = t
         else:
-            stayed = not track.moved and track.leaves != "slide"
-            region = region_of(*track.place(t)) if stayed else None
-            history.vanish(track.name, track.t_hide, t, region)
+            x, y = track.place(t)
+            slid = track.leaves == "slide"
+            region = None if slid or track.moved else region_of(x, y)
+            history.vanish(track.name, track.t_hide, t, region, None if slid else _nearest(x, y))
         if track.slot == WORD_SLOT:
             history.word.gone_at = t
         history.note(Event(track.t_hide, t, "leave", track.name))
@@ -196,6 +197,12 @@ def region_of(x: float, y: float) -> str | None:
     column, row = _third(x), _third(y)
     if column is None or row is None:
         return None
+    return _REGIONS[row][column]
+
+
+def _nearest(x: float, y: float) -> str:
+    """The region of a point, near a border, too."""
+    column, row = (0 if v < 0.36 else 2 if v > 0.64 else 1 for v in (x, y))
     return _REGIONS[row][column]
 
 
