@@ -16,6 +16,15 @@ from stream.protocol import (
 from stream.version import VERSION
 
 _DEFINITIONS = "#/components/schemas/{model}"
+# What the server says where pictures are pushed; but for errors it says it nowhere else.
+_TO_PUSHERS = ("ingest.ready", "frame.ack", "error")
+
+_PICTURE = {
+    "name": "picture",
+    "summary": "A binary frame: one JPEG, PNG or WebP picture.",
+    "contentType": "application/octet-stream",
+    "payload": {"type": "string", "format": "binary"},
+}
 
 
 def document() -> dict[str, Any]:
@@ -24,6 +33,7 @@ def document() -> dict[str, Any]:
     for messages in (CLIENT_MESSAGES, SERVER_MESSAGES):
         schemas |= messages.json_schema(ref_template=_DEFINITIONS)["$defs"]
     client, server = (_by_type(any_of) for any_of in (AnyClientMessage, AnyServerMessage))
+    to_askers = [name for name in server if name not in _TO_PUSHERS or name == "error"]
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -35,17 +45,15 @@ def document() -> dict[str, Any]:
         "servers": {"local": {"host": "127.0.0.1:8765", "protocol": "ws"}},
         "defaultContentType": "application/json",
         "channels": {
-            "stream": {
-                "address": "/v1/stream",
-                "messages": {
-                    name: {"$ref": f"#/components/messages/{name}"} for name in (*client, *server)
-                },
-                "bindings": {"ws": {"method": "GET"}},
-            }
+            "stream": _channel("/v1/stream", [*client, *to_askers]),
+            "ingest": _channel("/v1/ingest/{name}", ["picture", *_TO_PUSHERS])
+            | {"parameters": {"name": {"description": "the stream that takes the pictures"}}},
         },
         "operations": {
-            "fromClient": _operation("receive", client),
-            "fromServer": _operation("send", server),
+            "fromClient": _operation("receive", "stream", [*client]),
+            "fromServer": _operation("send", "stream", to_askers),
+            "fromPusher": _operation("receive", "ingest", ["picture"]),
+            "toPusher": _operation("send", "ingest", [*_TO_PUSHERS]),
         },
         "components": {
             "messages": {
@@ -55,7 +63,8 @@ def document() -> dict[str, Any]:
                     "payload": {"$ref": _DEFINITIONS.format(model=model.__name__)},
                 }
                 for name, model in (client | server).items()
-            },
+            }
+            | {"picture": _PICTURE},
             "schemas": dict(sorted(schemas.items())),
         },
     }
@@ -72,11 +81,19 @@ def _summary(name: str, model: Any) -> str:
     return " ".join((model.__doc__ or name).split("\n\n")[0].split())
 
 
-def _operation(action: str, messages: dict[str, Any]) -> dict[str, Any]:
+def _channel(address: str, messages: list[str]) -> dict[str, Any]:
+    return {
+        "address": address,
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+        "bindings": {"ws": {"method": "GET"}},
+    }
+
+
+def _operation(action: str, channel: str, messages: list[str]) -> dict[str, Any]:
     return {
         "action": action,
-        "channel": {"$ref": "#/channels/stream"},
-        "messages": [{"$ref": f"#/channels/stream/messages/{name}"} for name in messages],
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in messages],
     }
 
 

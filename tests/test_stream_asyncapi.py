@@ -32,3 +32,6 @@ def test_every_reference_leads_somewhere_and_all_messages_are_told() -> None:
     messages = whole["components"]["messages"]
     assert {"query.create", "query.cancel", "answer.done", "session.created"} <= messages.keys()
     assert all(message["summary"] for message in messages.values())
+    stream, ingest = (whole["channels"][name]["messages"].keys() for name in ("stream", "ingest"))
+    assert ingest == {"picture", "ingest.ready", "frame.ack", "error"}
+    assert stream == messages.keys() - {"picture", "ingest.ready", "frame.ack"}
