@@ -14,6 +14,8 @@ from sources.status import FramesLost, SourceStatus
 
 # The largest picture that is taken, from any source; what is larger is refused undecoded.
 MAX_PIXELS = 4096 * 2304
+# A line of a million pixels is small, and takes gigabytes while it is scaled to a square.
+MAX_SIDE = 16_384
 
 
 Image = npt.NDArray[np.uint8]

@@ -61,6 +61,9 @@ class EngineConfig:
     max_context: int | None = None
 
 
+NO_FRAME = "the stream ended before its first frame"
+
+
 class Engine:
     """Serves any number of streams and questions with one model.
 
@@ -254,6 +257,9 @@ class Engine:
             self._fail_stream(stream, reason)
         for stream, scheduled in due:
             self._slack.saw(stream.name, scheduled)
+        for stream in streams:
+            if stream.view is None and stream.buffer.ended:
+                self._answers.end_stream(stream.name, AnswerStatus.CANCELLED, NO_FRAME)
         views = {s.name: s.view for s in streams if s.view is not None}
         return self._answers.step(views, riding, after_frames=bool(due)) or bool(due)
 
@@ -285,7 +291,18 @@ class Engine:
         with self._changed:
             stream.failure = reason
         self._end_stream(stream, AnswerStatus.FAILED, reason)
-        stream.publish(SourceState(stream.name, SourceCondition.FAILED, reason, self._clock()))
+        self._say_failed(stream, reason)
+
+    def _say_failed(self, stream: Stream, reason: str) -> None:
+        stream.publish(
+            SourceState(
+                stream.name,
+                SourceCondition.FAILED,
+                reason,
+                self._clock(),
+                epoch=stream.epoch,
+            )
+        )
 
     def _end_stream(self, stream: Stream, status: AnswerStatus, reason: str) -> None:
         """Account for the frames and questions that a stream leaves behind."""
@@ -306,8 +323,7 @@ class Engine:
         for stream in self._watched.values():
             self._end_stream(stream, status, reason)
             if status is AnswerStatus.FAILED:
-                state = SourceState(stream.name, SourceCondition.FAILED, reason, self._clock())
-                stream.publish(state)
+                self._say_failed(stream, reason)
 
     def _publish_answer(self, event: Event) -> None:
         """To the stream it belongs to; an answer that ends makes room for another question."""

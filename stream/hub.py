@@ -303,5 +303,7 @@ class Hub:
         return session.asked(ask.id, question_id)
 
     def _cancel(self, cancel: Effect) -> None:
-        if isinstance(cancel, Cancel) and self.streams.has(cancel.stream):
-            self.registry.get(cancel.stream).cancel(cancel.question_id)
+        # Another thread may close the stream at any moment.
+        with contextlib.suppress(UnknownStreamError):
+            if isinstance(cancel, Cancel):
+                self.registry.get(cancel.stream).cancel(cancel.question_id)

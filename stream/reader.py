@@ -71,6 +71,7 @@ class FrameReader:
         self._last_tick = -1
         self._overrun = 0  # frames that we did not take in time, and whose ticks are yet to be told
         self._state_since_s: float | None = None
+        self._epoch = 0
         self.newest: VideoFrame | None = None
 
     def run(self) -> None:
@@ -108,6 +109,8 @@ class FrameReader:
                 self._seen = item.pts_s, self._clock()
             if self._left_s() <= 0:
                 break
+            if isinstance(item, SourceStatus):
+                self._epoch = item.epoch
             match item:
                 case SourceStatus(condition=SourceCondition.ENDED, detail=detail):
                     return detail
@@ -191,7 +194,7 @@ class FrameReader:
 
     def _end(self, condition: SourceCondition, detail: str) -> None:
         self._lost(self._overrun, DropReason.OVERRUN)
-        self._state(SourceStatus(condition, detail))
+        self._state(SourceStatus(condition, detail, epoch=self._epoch))
 
     def _lost(self, count: int, reason: DropReason) -> None:
         """Frames that had no place in the schedule."""

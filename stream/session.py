@@ -16,7 +16,7 @@ from sources.frame import SourceInfo, VideoFrame, VideoSource
 from stream.answers import unstarted
 from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
 from stream.dialogues import MAX_TURNS, Turn
-from stream.engine import Engine
+from stream.engine import NO_FRAME, Engine
 from stream.events import (
     AnswerDone,
     AnswerStatus,
@@ -160,7 +160,8 @@ class StreamSession:
             asker: whose private dialogue it continues.
             at_s: ask when the stream reaches this time on its own clock; AT_END after its last
                 frame. A question whose moment never comes ends as cancelled.
-            deadline_s: seconds from the asking to where the answer is cut.
+            deadline_s: seconds to where the answer is cut: from the asking, or from the moment that
+                the question waits for.
             turns: the dialogue before it, in place of the one that is kept for the asker; then
                 this question is not kept either.
 
@@ -184,7 +185,9 @@ class StreamSession:
             accepted = QuestionAccepted(question.stream, question.id, asker, text)
             # Its room is taken now: what was accepted must not be refused when its moment comes.
             self._engine.reserve()
-            if self._reached(at_s):
+            begun = self._thread.ident is not None and not self._frames_ended()
+            # What is asked now of a stream that has begun waits in the engine for its first frame.
+            if self._reached(at_s) or (at_s <= 0 and begun):
                 self._engine.ask(question, reserved=True)
             else:
                 self._scheduled.append((at_s, question))
@@ -313,10 +316,9 @@ class StreamSession:
         for _, question in reached:
             self._ask_now(question)
         for _, question in lost:
-            seen = "before its first frame"
-            if self._last_pts_s is not None:
-                seen = f"at {self._last_pts_s:.1f} s"
-            self._cancel_unasked(question, f"the stream ended {seen}")
+            pts_s = self._last_pts_s
+            reason = NO_FRAME if pts_s is None else f"the stream ended at {pts_s:.1f} s"
+            self._cancel_unasked(question, reason)
 
     def _ask_now(self, question: Question) -> None:
         """Hand a scheduled question to the engine; its waiting starts now."""

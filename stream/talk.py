@@ -26,6 +26,8 @@ MAX_SOCKETS = 128
 MESSAGES_S, MESSAGE_BURST = 50.0, 100
 # How many clients are let in: many at the same moment would hold up a frame.
 CLIENTS_S, CLIENT_BURST = 50.0, 4
+# Who would have to wait longer is refused: one who comes and goes all the time keeps no one out.
+MOST_WAIT_S = 2.0
 SLOW_S, TICK_S, DRAIN_S = 5.0, 0.05, 20.0
 # How long questions that are cancelled in the end have for theirs.
 _CANCEL_S = 1.0
@@ -110,8 +112,10 @@ class Talk:
         await asyncio.sleep(TICK_S)
 
     async def let_come(self) -> bool:
-        """Wait until one more client may come; False if there are as many as may be."""
+        """Wait until one more client may come; False if there are as many as may be, or wait."""
         wait_s = self._coming.wait_s(time.monotonic())
+        if wait_s > MOST_WAIT_S:
+            return False
         self._coming.take()
         await asyncio.sleep(wait_s)
         return self._hub.num_connections < MAX_SOCKETS

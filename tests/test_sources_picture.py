@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from sources.errors import PictureError
+from sources.frame import MAX_SIDE
 from sources.picture import MAX_BYTES, check_picture, decode_picture
 
 RAMP = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
@@ -164,6 +165,18 @@ def test_limits_are_the_callers() -> None:
         decode_picture(data, max_pixels=64 * 48 - 1)
     with pytest.raises(PictureError, match="bytes"):
         check_picture(bytes(MAX_BYTES + 1))
+
+
+def test_a_line_of_pixels_has_its_limit() -> None:
+    """A million of them are 4 KB as a PNG, and gigabytes while a model scales them."""
+    longest = MAX_SIDE, MAX_SIDE + 1
+    lines = [(n, 1) for n in longest] + [(1, n) for n in longest]
+    fits, too_wide, fits_too, too_high = (encoded(Image.new("RGB", s), "PNG") for s in lines)
+    for data in (fits, fits_too):
+        check_picture(data)
+    for data in (too_wide, too_high):
+        with pytest.raises(PictureError, match=f"{MAX_SIDE} a side"):
+            check_picture(data)
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,7 @@ def test_what_a_source_says_of_itself_becomes_events_with_times() -> None:
     assert states[2].retry_s == 0.4
     assert (states[3].epoch, states[3].gap_s) == (1, 3.0)
     assert [e.over for e in states] == [False] * 4 + [True]
+    assert states[4].epoch == 1
 
 
 def test_what_a_source_lost_is_counted_with_its_reason() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import http.client
+import itertools
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ from websockets.sync.client import connect as connect_sync
 from websockets.typing import Subprotocol
 
 from stream import hub as hub_module
+from stream import talk as talk_module
 from stream.doors import Doors, read_tokens
 from stream.engine import Engine, EngineConfig
 from stream.events import AnswerStatus
@@ -27,10 +29,10 @@ from stream.protocol import (
     SessionUpdated,
 )
 from stream.protocol_session import SessionLimits
-from stream.registry import StreamRegistry
+from stream.registry import StreamRegistry, UnknownStreamError
 from stream.server import Address, Server, ServerThread
-from stream.session import StreamConfig
-from stream.talk import Talk
+from stream.session import StreamConfig, StreamSession
+from stream.talk import CLIENT_BURST, Talk
 from tests.protocol_streams import answer_done
 from tests.stream_helpers import PATIENCE_S, FakeClock, loaded, scripted
 from tests.test_stream_server import LOCKED, QUICK, TOKEN, Served, run, serving
@@ -290,6 +292,42 @@ def test_what_happens_after_the_loop_has_closed_is_no_failure(
     hubbub.ask(hubbub.hub.connect(), "q1")
     hubbub.answer_all()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("closes_at", [1, 2])
+def test_a_stream_may_close_while_a_lost_session_is_forgotten(
+    hubbub: Hubbub, monkeypatch: pytest.MonkeyPatch, closes_at: int
+) -> None:
+    """Those of visitors are closed on threads of their own, at any moment."""
+    gone = hubbub.hub.connect()
+    hubbub.ask(gone, "q1")
+    hubbub.hub.disconnect(gone)
+    hubbub.clock.advance(QUICK.resume_s + 1.0)
+    looked, get = itertools.count(1), hubbub.registry.get
+
+    def closing(name: str) -> StreamSession:
+        if next(looked) >= closes_at:
+            raise UnknownStreamError(name, [])
+        return get(name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hubbub.registry, "get", closing)
+        hubbub.hub.tick()
+    assert next(looked) > 1
+
+
+def test_who_would_wait_long_to_come_in_is_refused(
+    hubbub: Hubbub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One who comes and goes all the time keeps no one out, and those who wait do not pile up."""
+    monkeypatch.setattr(talk_module, "MOST_WAIT_S", 0.1)
+    talk = Talk(hubbub.hub, Metrics(BuildInfo("0", "0", "mini")))
+
+    async def crowd() -> list[bool]:
+        return await asyncio.gather(*(talk.let_come() for _ in range(100)))
+
+    came = asyncio.run(crowd())
+    assert all(came[: CLIENT_BURST + 5]) and not any(came[50:])
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])

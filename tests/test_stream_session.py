@@ -22,6 +22,7 @@ from tests.stream_helpers import (
     FRAME_TOKENS,
     PATIENCE_S,
     Events,
+    FakeClock,
     ScriptedSource,
     loaded,
     running,
@@ -163,6 +164,42 @@ def test_deadline_of_a_scheduled_question_counts_from_its_moment() -> None:
         assert session.wait(PATIENCE_S)
     done = events.ends()[number]
     assert (done.num_tokens, done.total_s) == (4, 0.0)
+
+
+def test_deadline_of_a_question_to_a_camera_that_is_absent_passes() -> None:
+    """It counts from the asking, and gives the room back, although no frame ever comes."""
+    clock = FakeClock()
+    engine = Engine(loaded(), EngineConfig(FRAME_TOKENS, max_questions=1), clock)
+    session = StreamSession(
+        scripted(0, live=True, holds=True), engine, StreamConfig(fps=None), clock
+    )
+    events = Events()
+    session.subscribe(events)
+    with running(engine):
+        session.start()
+        for _ in range(2):
+            number = session.ask("?", deadline_s=1.0)
+            clock.advance(1.5)
+            assert events.wait_for(lambda number=number: number in events.ends())
+            done = events.ends()[number]
+            assert (done.status, done.total_s) == (AnswerStatus.INCOMPLETE, 1.5)
+        session.stop()
+
+
+def test_a_question_to_a_stream_that_ends_without_a_frame_ends(engine: Engine) -> None:
+    """Asked before its start, while nothing comes, or after the end."""
+    source = scripted(0, holds=True)
+    watch = Watch(source, engine)
+    early = watch.ask()
+    watch.session.start()
+    meanwhile = watch.ask()
+    source.close()
+    assert watch.session.wait(PATIENCE_S)
+    late = watch.ask()
+    ends = watch.finish()
+    for number in (early, meanwhile, late):
+        assert ends[number].status is AnswerStatus.CANCELLED
+        assert ends[number].reason == "the stream ended before its first frame"
 
 
 def test_scheduled_questions_have_their_room_from_the_start() -> None:
