@@ -18,9 +18,13 @@ from ui.process_title import hide_secrets
 hide_secrets()  # before the slow imports, since `ps` shows arguments to everyone
 share_arenas()  # before them too, since they start threads
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends them without a word
+
 import argparse
 import gc
-import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -58,6 +62,7 @@ from ui.addressed import AddressedQuestion, parse_addressed
 from ui.arguments import parse_args
 from ui.introduction import caution, examples, introduction
 from ui.json_log import json_log, log_event
+from ui.standard_streams import drop_output, open_missing_streams
 from ui.stream_specs import ONLY_STREAM, StreamSpec, stream_specs
 from ui.terminal import Terminal
 
@@ -78,6 +83,7 @@ WARM_UP_HEIGHT, WARM_UP_WIDTH = 360, 640
 
 def main(argv: list[str] | None = None) -> int:
     """Run until the streams end; 0 if they ended well, 1 if one failed, 2 for bad input."""
+    open_missing_streams()
     args = parse_args(argv)
     torch.set_num_threads(args.threads or default_threads())
     with json_log(sys.argv[1:] if argv is None else argv) if args.log_json else nullcontext():
@@ -112,7 +118,7 @@ def put_together(
         use_fp8(model.vlm)
     engine = Engine(model, _engine_config(args, model, len(specs) + args.visitors))
     if not args.json:
-        print(introduction(model))
+        introduce(model, serves=bool(args.serve or args.http or args.ui))
     for height, width in {(source.info.height, source.info.width) for source in sources}:
         engine.warm_up(height or WARM_UP_HEIGHT, width or WARM_UP_WIDTH)
     engine.check_rates([spec.config.fps for spec in specs])
@@ -146,6 +152,16 @@ def put_together(
     return streams, terminal, engine, server
 
 
+def introduce(model: LoadedModel, *, serves: bool) -> None:
+    """Say what the model is; if nobody can hear it, only a server has a reason to go on."""
+    try:
+        print(introduction(model), flush=True)
+    except OSError:
+        drop_output()
+        if not serves:
+            sys.exit(0)
+
+
 def run(
     engine: Engine, streams: StreamRegistry, terminal: Terminal, server: ServerThread | None
 ) -> int:
@@ -175,13 +191,14 @@ def run(
     streams.start_all()
     try:
         if server is not None:
-            server.start()
+            try:
+                server.start()
+            except OSError as error:
+                print(f"error: nothing can be served there: {error.strerror}", file=sys.stderr)
+                return 2
             for url in server.urls:
                 terminal.serving(url)
         terminal.run(stopped, serves=server is not None)
-    except OSError as error:
-        print(f"error: nothing can be served there: {error.strerror}", file=sys.stderr)
-        return 2
     finally:
         if server is not None:
             server.stop()
@@ -306,6 +323,7 @@ def _device(name: str, precision: str) -> torch.device:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         sys.exit(main())
     except KeyboardInterrupt:  # before there was anything to stop, or a second time

@@ -8,6 +8,7 @@ order, among its frames.
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +19,9 @@ from sources.feed import Feed, FeedClosed, FeedEvent, FeedOpened
 from sources.frame import SourceInfo, SourceItem, VideoFrame
 from sources.ring import RingFrame
 from sources.status import FramesLost, LossReason, SourceCondition, SourceStatus
+
+# How many waits for a picture tell of a camera's rate, and what of it is taken for granted.
+_FEW, _LONGEST_STALL_S = 5, 30.0
 
 
 class RunningFeed(Protocol):
@@ -36,7 +40,8 @@ class Patience:
 
     Attributes:
         connect: to the first picture of a try; that there is none is told within ten.
-        stall: without a picture before it is called stalled; also five of its periods.
+        stall: without a picture before it is called stalled; also five of its periods, or where
+            its rate is not known thrice the longest of its last waits for a picture.
         grace: stalled before the try is given up.
         backoff, backoff_most: the limit of the first wait between tries, and of the longest.
         settled: with pictures after which the waits begin anew.
@@ -85,6 +90,8 @@ class LiveSource:
         self._seq = self._epoch = 0
         self._first_s: float | None = None
         self._last_s: float | None = None  # when the last picture came
+        # Also over losses: a camera that is slower than our patience would be lost for ever.
+        self._intervals_s: deque[float] = deque(maxlen=_FEW)
         self._live_since_s: float | None = None
         self._items = self._run()
 
@@ -198,6 +205,8 @@ class LiveSource:
     def _frame(self, event: RingFrame) -> VideoFrame:
         if self._first_s is None:
             self._first_s = event.arrived_s
+        if self._last_s is not None:
+            self._intervals_s.append(event.arrived_s - self._last_s)
         self._last_s = event.arrived_s
         frame = VideoFrame(
             image=event.image,
@@ -211,8 +220,11 @@ class LiveSource:
         return frame
 
     def _stall_s(self) -> float:
-        period_s = 1.0 / self._info.fps if self._info.fps else 0.0
-        return max(self._patience.stall, 5 * period_s)
+        if self._info.fps:
+            usual_s = 5 / self._info.fps
+        else:
+            usual_s = min(3 * max(self._intervals_s, default=0.0), _LONGEST_STALL_S)
+        return max(self._patience.stall, usual_s)
 
     def _end_feed(self) -> list[FramesLost]:
         """End the try under way; which of its frames nobody will see."""

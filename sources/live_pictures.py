@@ -54,7 +54,9 @@ def live_pictures(
                 if isinstance(item, Picture):
                     if not opened:
                         opened = True
-                        yield _opened(stream, item, hwaccel)
+                        # FFmpeg takes every camera's MJPEG for one of 25 pictures a second.
+                        fps = None if "jpeg" in format_ else stream_fps(stream)
+                        yield _opened(stream, item, fps, hwaccel)
                     if played is not None:
                         played.wait_until_due(item.stamp_s)
                 yield item
@@ -96,13 +98,19 @@ class _Decoder:
 
 
 def _stamp(packet: "av.Packet[VideoStream]") -> float | None:
-    stamp = packet.pts if packet.pts is not None else packet.dts
-    return None if stamp is None or packet.time_base is None else float(stamp * packet.time_base)
+    """When it is to be decoded, in seconds; None where that is not known.
+
+    When it is to be shown says nothing of how late it comes: before pictures that build on a later
+    one comes that later one.
+    """
+    dts, time_base = packet.dts, packet.time_base
+    return None if dts is None or time_base is None else float(dts * time_base)
 
 
-def _opened(stream: VideoStream, picture: Picture, hwaccel: str | None) -> Opened:
+def _opened(
+    stream: VideoStream, picture: Picture, fps: float | None, hwaccel: str | None
+) -> Opened:
     height, width = picture.image.shape[:2]
-    fps = stream_fps(stream)
     detail = f"{width}x{height}"
     if fps is not None:
         detail += f" at {fps:g} fps"

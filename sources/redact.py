@@ -8,9 +8,10 @@ import re
 
 _SCHEME = re.compile(r"([^:/?#@]*://+|[A-Za-z][A-Za-z0-9+.-]+:/*)(.*)", re.DOTALL)
 _HOST = re.compile(r"([^@:\[\]]*|\[[0-9A-Fa-f:.]+\])(:\d+)?")
-# Some cameras take what is asked for in the path, and call a password `pass` or `loginpas`.
+# Some cameras take what is asked for in the path, and call a password `pass`, `loginpas` or `p`.
 _SECRET_VALUE = re.compile(
-    r"([?&;#/=][^=&;#/]*(?:token|ticket|key|auth|pas|psw|pwd|secret|sig|cred)[^=&;#/]*=)[^&;#]*",
+    r"([?&;#/=](?:[^=&;#/]*(?:token|ticket|key|auth|pas|psw|pw|jwt|secret|sig|cred)[^=&;#/]*"
+    r"|p|login|code)=)[^&;#]*",
     re.IGNORECASE,
 )
 

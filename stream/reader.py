@@ -141,7 +141,8 @@ class FrameReader:
     def _end_in_time(self) -> None:
         """End a live source when the duration is over, also while nothing comes of it."""
         while (left_s := self._left_s()) > 0:
-            if self._over.wait(left_s):
+            # No longer than a thread may wait; a duration may be without end.
+            if self._over.wait(min(left_s, 3600.0)):
                 return
         self._source.close()
 

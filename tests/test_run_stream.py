@@ -325,6 +325,15 @@ def test_run_ends_when_nobody_reads_it_any_more() -> None:
         assert "Traceback" not in err and "Error" not in err
 
 
+@pytest.mark.parametrize("argv", [["--json"], []])
+def test_a_full_disk_ends_a_run_without_a_word(argv: list[str]) -> None:
+    """There is no place for one. Nor is there any input, as under some supervisors."""
+    with open("/dev/full", "w") as full:
+        more = {"stdout": full, "stderr": subprocess.PIPE}
+        process = start("--model", "random:tiny", *argv, preexec_fn=lambda: os.close(0), **more)
+        assert process.communicate(timeout=PATIENCE_S)[1] == "" and process.returncode == 0
+
+
 def test_typed_question_on_a_terminal() -> None:
     """On a terminal a question can be typed, is answered, and Ctrl-C gives the terminal back."""
     master, slave = pty.openpty()

@@ -2,10 +2,23 @@
 
 import itertools
 import random
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
+import av
+import numpy as np
 import pytest
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
+from sources.capture_errors import CaptureError
+from sources.captured import Losses
 from sources.catch_up import CatchUp, Played
+from sources.decode import Picture
+from sources.live_pictures import live_pictures
+from tests.clips import write_pictures
 
 PERIOD_S = 0.04
 
@@ -31,6 +44,35 @@ def test_a_punctual_stream_is_decoded_whole() -> None:
         for number in range(25 * 1800):
             time.now_s = 100.0 + number * PERIOD_S * drift + rng.uniform(0.0, 0.15)
             assert catch_up.take(number * PERIOD_S, number % 25 == 0), (drift, number)
+
+
+@pytest.mark.parametrize("fps", [2, 5, 10, 25])
+def test_pictures_that_build_on_later_ones_are_not_late(tmp_path: Path, fps: int) -> None:
+    """A camera's B-frames come after what they build on, which is to be shown after them."""
+    pictures = [np.full((48, 64, 3), 8 * number, np.uint8) for number in range(30)]
+    options = {"x264-params": "bframes=3:b-adapt=0:keyint=12"}
+    film = write_pictures(tmp_path / "film.ts", pictures, rate=Fraction(fps), options=options)
+    time = Time()
+
+    class Camera:
+        """The film as it would come live: without an end, a packet when it is due."""
+
+        def __init__(self, container: InputContainer) -> None:
+            self.container, self.duration = container, None
+            self.format, self.streams = container.format, container.streams
+
+        def demux(self, stream: VideoStream) -> Iterator[Any]:
+            for packet in self.container.demux(stream):
+                time.now_s += 1.0 / fps
+                yield packet
+
+    with av.open(str(film)) as container:
+        items = []
+        with pytest.raises(CaptureError, match="lost"):
+            for item in live_pictures(Camera(container), 64 * 48, time):  # type: ignore[arg-type]
+                items.append(item)
+    assert not [item for item in items if isinstance(item, Losses)]
+    assert len([item for item in items if isinstance(item, Picture)]) == 30
 
 
 def test_a_backlog_is_skipped_to_a_key_frame_that_is_not_late() -> None:

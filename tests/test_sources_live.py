@@ -157,6 +157,19 @@ def test_a_slow_camera_is_not_called_stalled_between_its_pictures() -> None:
     assert SourceCondition.STALLED not in conditions(items)
 
 
+def test_a_camera_of_unknown_rate_is_learned_to_be_slow() -> None:
+    """MJPEG tells no rate: a picture every four seconds is lost once, and then is what is usual."""
+    opened = FeedOpened(64, 48, None, "64x48, mjpeg")
+    slow = [opened, PICTURE, *frames(4, 4.0), 1e9]
+    world = World([opened, PICTURE, 1e9], slow)
+    items = take(world.source(), lambda item: isinstance(item, VideoFrame) and item.seq == 5)
+    C = SourceCondition
+    assert conditions(items) == [C.CONNECTING, C.LIVE, C.STALLED, C.RECONNECTING, C.LIVE]
+    world = World([opened, PICTURE, *frames(8), 1e9])
+    items = take(world.source(), lambda item: conditions([item]) == [C.STALLED])
+    assert isinstance(items[-1], SourceStatus) and "no picture for 2.0 s" in items[-1].detail
+
+
 def test_a_source_that_is_not_there_is_tried_for_ever_with_growing_waits() -> None:
     """Full jitter below a limit that doubles from 0.5 s to 30 s; nothing is ever given up."""
     world = World(*[[0.1, FeedClosed("refused")] for _ in range(40)])

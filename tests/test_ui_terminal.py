@@ -1,5 +1,6 @@
 """What a run prints, as plain lines, as JSON and as a live display."""
 
+import errno
 import io
 import itertools
 import json
@@ -240,26 +241,53 @@ def test_json_stats_come_every_second(
     assert lines[0]["open_questions"] == 0
 
 
-def test_reader_of_the_output_that_goes_away_ends_the_run(
-    session: StreamSession, streams: StreamRegistry, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("json_lines", [True, False])
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.ENOSPC, "the disk is full")])
+def test_output_that_finds_no_place_ends_the_run(
+    session: StreamSession,
+    streams: StreamRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+    json_lines: bool,
 ) -> None:
-    """When nobody reads the JSON any more the run ends; frames and questions are not harmed."""
+    """When nobody reads it any more the run ends; frames and questions are not harmed."""
     gone = io.StringIO()
 
     def broken(_: str) -> int:
-        raise BrokenPipeError
+        raise error
 
     monkeypatch.setattr(gone, "write", broken)
-    monkeypatch.setattr("ui.terminal.os.dup2", lambda *_: 0)
+    monkeypatch.setattr("ui.standard_streams.os.dup2", lambda *_: 0)
     monkeypatch.setattr(gone, "fileno", lambda: 1)
     heard: list[object] = []
-    terminal = make(streams, json_lines=True)
+    terminal = make(streams, json_lines=json_lines)
     session.subscribe(heard.append)
     monkeypatch.setattr(sys, "stdout", gone)
     session.start()
     terminal.run(threading.Event())
     assert session.wait(PATIENCE_S)
     assert len([e for e in heard if isinstance(e, FrameDone)]) == 5
+
+
+def test_a_server_goes_on_when_its_output_finds_no_place(
+    session: StreamSession, streams: StreamRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clients have nothing to do with who reads what is printed."""
+    dropped, stopped = threading.Event(), threading.Event()
+    terminal = make(streams, json_lines=True)
+    monkeypatch.setattr("ui.terminal.drop_output", dropped.set)
+    full = io.StringIO()
+    monkeypatch.setattr(full, "write", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "")))
+    monkeypatch.setattr(sys, "stdout", full)
+    running = threading.Thread(target=terminal.run, args=(stopped,), kwargs={"serves": True})
+    running.start()
+    session.start()
+    assert dropped.wait(PATIENCE_S) and session.wait(PATIENCE_S)
+    dropped.clear()
+    assert dropped.wait(PATIENCE_S) and running.is_alive()
+    stopped.set()
+    running.join(PATIENCE_S)
+    assert not running.is_alive()
 
 
 def test_output_that_nobody_reads_does_not_stop_watching(

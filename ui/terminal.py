@@ -6,7 +6,6 @@ plain lines where there is none, JSON lines on demand.
 
 import json
 import math
-import os
 import queue
 import sys
 import threading
@@ -34,6 +33,7 @@ from stream.registry import StreamRegistry, UnknownStreamError
 from stream.verdict import verdict
 from ui.json_lines import event_line, report_line
 from ui.line_editor import LineEditor
+from ui.standard_streams import drop_output
 from ui.words import (
     answer_text,
     answers_table,
@@ -227,16 +227,21 @@ class Terminal:
             self._console.print(text)
         except SystemExit:  # how rich ends a program whose output nobody reads
             self._unread.set()
+        except OSError:
+            self._give_up()
 
     def _print_line(self, line: str) -> None:
         """Print in one write, so that the lines of several threads never mix."""
         try:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
-        except BrokenPipeError:
-            # Whatever else is written, also at exit, shall find a place to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            self._unread.set()
+        except OSError:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Nobody reads what is printed, or there is no room for it on a disk."""
+        drop_output()
+        self._unread.set()
 
     def _say_once(self, sentence: str) -> None:
         if sentence != self._said_once:
