@@ -24,7 +24,7 @@ from training.losses import LOSSES
 from training.questions import FAMILIES
 
 matplotlib.use("Agg")
-from matplotlib import pyplot
+from matplotlib import pyplot, ticker
 
 
 def training(log: Path, out: Path) -> None:
@@ -64,6 +64,9 @@ def exam(answers: list[Path], out: Path) -> None:
     right.set(
         xscale="log", ylim=(0, 1), xlabel="seconds since the evidence", title="Memory by distance"
     )
+    ticks = [2, 5, 10, 20, 50, 100, 200, 500]
+    right.set_xticks(ticks, [str(t) for t in ticks], minor=False)
+    right.xaxis.set_minor_locator(ticker.NullLocator())
     _finish(figure, (left, right), out)
 
 
