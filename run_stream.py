@@ -109,6 +109,7 @@ def put_together(
 ) -> tuple[StreamRegistry, Terminal, Engine, ServerThread | None]:
     """Sources, model, engine, streams, terminal, server, and the questions that were given."""
     device = _device(args.device, args.precision)
+    serves = bool(args.serve or args.http or args.ui)
     sampling = SamplingParams(args.max_tokens, args.temperature, args.top_p)
     specs = stream_specs(args)
     questions = [parse_addressed(text, [spec.config.name for spec in specs]) for text in args.ask]
@@ -118,7 +119,7 @@ def put_together(
         use_fp8(model.vlm)
     engine = Engine(model, _engine_config(args, model, len(specs) + args.visitors))
     if not args.json:
-        introduce(model, serves=bool(args.serve or args.http or args.ui))
+        introduce(model, serves=serves)
     for height, width in {(source.info.height, source.info.width) for source in sources}:
         engine.warm_up(height or WARM_UP_HEIGHT, width or WARM_UP_WIDTH)
     engine.check_rates([spec.config.fps for spec in specs])
@@ -138,7 +139,7 @@ def put_together(
         ask=lambda line: ask(parse_addressed(line, streams.names)),
     )
     server = None
-    if args.serve or args.http or args.ui:
+    if serves:
         pushed: dict[str, TakesPictures] = {
             spec.config.name: source
             for spec, source in zip(specs, sources, strict=True)

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from sources.decode import Decoder, Picture, choose_video, stream_fps
 from sources.errors import SourceOpenError
-from sources.frame import MAX_PIXELS, MAX_SIDE
+from sources.frame import MAX_PIXELS, MAX_SIDE, is_too_large
 from sources.redact import safe_url
 from sources.status import FramesLost
 
@@ -206,7 +206,7 @@ def _video(container: InputContainer, name: str) -> VideoStream:
     if stream is None:
         raise SourceOpenError(f"{name} has no video stream; give a file with moving pictures.")
     size = stream.codec_context
-    if size.width * size.height > MAX_PIXELS or max(size.width, size.height) > MAX_SIDE:
+    if is_too_large(size.width, size.height):
         raise SourceOpenError(
             f"The pictures of {name} are {size.width} x {size.height}, and at most 4096 x 2304 "
             f"pixels are taken, {MAX_SIDE} a side; scale them down."

@@ -19,7 +19,7 @@ from sources.capture import open_capture
 from sources.capture_errors import CaptureError
 from sources.captured import Losses, Opened
 from sources.decode import Picture
-from sources.frame import MAX_SIDE
+from sources.frame import is_too_large
 from sources.ring import FrameRing
 
 # Room for a decoder and its threads; a picture beyond `max_pixels` is refused long before.
@@ -66,7 +66,7 @@ def _run(ring: FrameRing, pipe: int, capture: dict[str, Any]) -> str:
                     _wake(pipe)
                 case Picture(image, _, decode_s):
                     height, width = image.shape[:2]
-                    if height * width > capture["max_pixels"] or max(height, width) > MAX_SIDE:
+                    if is_too_large(width, height, capture["max_pixels"]):
                         raise CaptureError("too_large")
                     ring.write(image, time.monotonic(), decode_s)
                     _wake(pipe)

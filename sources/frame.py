@@ -21,6 +21,11 @@ MAX_SIDE = 16_384
 Image = npt.NDArray[np.uint8]
 
 
+def is_too_large(width: int, height: int, max_pixels: int = MAX_PIXELS) -> bool:
+    """Whether a picture of this size, in pixels, is refused."""
+    return width * height > max_pixels or max(width, height) > MAX_SIDE
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoFrame:
     """One upright picture and when it was.

@@ -37,9 +37,11 @@ def live_pictures(
     decoder = _Decoder(stream, max_pixels, clock)
     has_end = bool(container.duration and container.duration > 0)
     format_ = container.format.name
-    # What comes whole or in segments is played by its own clock; a camera's MJPEG has none.
+    # A camera's MJPEG has no clock, and FFmpeg takes all of it for 25 pictures a second.
+    timeless = "jpeg" in format_
+    # What comes whole or in segments is played by its own clock.
     played = Played(clock) if has_end or "hls" in format_ else None
-    catch_up = CatchUp(clock) if played is None and "jpeg" not in format_ else None
+    catch_up = CatchUp(clock) if played is None and not timeless else None
     num_bytes, num_packets = Allowance(MAX_BYTES_S, clock), Allowance(MAX_PACKETS_S, clock)
     opened = False
     try:
@@ -54,8 +56,7 @@ def live_pictures(
                 if isinstance(item, Picture):
                     if not opened:
                         opened = True
-                        # FFmpeg takes every camera's MJPEG for one of 25 pictures a second.
-                        fps = None if "jpeg" in format_ else stream_fps(stream)
+                        fps = None if timeless else stream_fps(stream)
                         yield _opened(stream, item, fps, hwaccel)
                     if played is not None:
                         played.wait_until_due(item.stamp_s)

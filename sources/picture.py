@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from sources.errors import PictureError
-from sources.frame import MAX_PIXELS, MAX_SIDE
+from sources.frame import MAX_PIXELS, MAX_SIDE, is_too_large
 
 MAX_BYTES = 16 << 20
 _FORMATS = ("JPEG", "PNG", "WEBP")
@@ -79,7 +79,7 @@ def _open(data: bytes, max_pixels: int, max_bytes: int) -> Image.Image:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
         raise PictureError(f"This is not a picture that can be read; {_WANTED}.") from error
     width, height = picture.size
-    if width * height > max_pixels or max(width, height) > MAX_SIDE:
+    if is_too_large(width, height, max_pixels):
         picture.close()
         raise PictureError(_too_large(f"{width} x {height}", max_pixels))
     return picture

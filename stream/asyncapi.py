@@ -16,8 +16,8 @@ from stream.protocol import (
 from stream.version import VERSION
 
 _DEFINITIONS = "#/components/schemas/{model}"
-# What the server says where pictures are pushed; but for errors it says it nowhere else.
-_TO_PUSHERS = ("ingest.ready", "frame.ack", "error")
+# What the server says only where pictures are pushed.
+_INGEST = ("ingest.ready", "frame.ack")
 
 _PICTURE = {
     "name": "picture",
@@ -33,7 +33,8 @@ def document() -> dict[str, Any]:
     for messages in (CLIENT_MESSAGES, SERVER_MESSAGES):
         schemas |= messages.json_schema(ref_template=_DEFINITIONS)["$defs"]
     client, server = (_by_type(any_of) for any_of in (AnyClientMessage, AnyServerMessage))
-    to_askers = [name for name in server if name not in _TO_PUSHERS or name == "error"]
+    to_askers = [name for name in server if name not in _INGEST]
+    to_pusher = [*_INGEST, "error"]
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -46,14 +47,14 @@ def document() -> dict[str, Any]:
         "defaultContentType": "application/json",
         "channels": {
             "stream": _channel("/v1/stream", [*client, *to_askers]),
-            "ingest": _channel("/v1/ingest/{name}", ["picture", *_TO_PUSHERS])
+            "ingest": _channel("/v1/ingest/{name}", ["picture", *to_pusher])
             | {"parameters": {"name": {"description": "the stream that takes the pictures"}}},
         },
         "operations": {
             "fromClient": _operation("receive", "stream", [*client]),
             "fromServer": _operation("send", "stream", to_askers),
             "fromPusher": _operation("receive", "ingest", ["picture"]),
-            "toPusher": _operation("send", "ingest", [*_TO_PUSHERS]),
+            "toPusher": _operation("send", "ingest", to_pusher),
         },
         "components": {
             "messages": {

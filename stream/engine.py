@@ -37,6 +37,7 @@ from stream.steps import Riders
 
 # How long the engine sleeps if nothing wakes it.
 IDLE_S = 0.5
+NO_FRAME = "the stream ended before its first frame"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,6 @@ class EngineConfig:
     max_questions: int = 64
     overcommit: bool = False
     max_context: int | None = None
-
-
-NO_FRAME = "the stream ended before its first frame"
 
 
 class Engine:
@@ -294,15 +292,8 @@ class Engine:
         self._say_failed(stream, reason)
 
     def _say_failed(self, stream: Stream, reason: str) -> None:
-        stream.publish(
-            SourceState(
-                stream.name,
-                SourceCondition.FAILED,
-                reason,
-                self._clock(),
-                epoch=stream.epoch,
-            )
-        )
+        now_s, failed = self._clock(), SourceCondition.FAILED
+        stream.publish(SourceState(stream.name, failed, reason, now_s, epoch=stream.epoch))
 
     def _end_stream(self, stream: Stream, status: AnswerStatus, reason: str) -> None:
         """Account for the frames and questions that a stream leaves behind."""

@@ -115,6 +115,20 @@ def test_what_stays_true_is_asked_in_the_last_piece_and_as_often_as_told(
     assert len(seen) >= 6
 
 
+def eight_minutes(
+    tokenizer: ChatTokenizer, fps: float, memory_share: float, seed: int
+) -> list[Asked]:
+    """All that eight streams of a minute are asked."""
+    config = replace(CONFIG, fps=(fps,), questions=2, frames=128, lives_s=(60.0, 60.0))
+    asking, rng = Asking(tokenizer, 8, config.questions), random.Random(seed)
+    asked: list[Asked] = []
+    for _ in range(8):
+        life = Life(config, asking, rng, early=False)
+        while life.pieces:
+            asked += itertools.chain(*life.piece(memory_share)[2])
+    return asked
+
+
 @pytest.mark.parametrize("fps", [2.0, 5.0, 12.0, 25.0])
 def test_what_has_just_happened_is_asked_as_long_as_it_is_fresh(
     monkeypatch: pytest.MonkeyPatch, tokenizer: ChatTokenizer, fps: float
@@ -131,12 +145,7 @@ def test_what_has_just_happened_is_asked_as_long_as_it_is_fresh(
         return qa
 
     monkeypatch.setattr(training.asking, "ask", listening)
-    config = replace(CONFIG, fps=(fps,), questions=2, frames=128, lives_s=(60.0, 60.0))
-    asking, rng = Asking(tokenizer, 8, config.questions), random.Random(1)
-    for _ in range(8):
-        life = Life(config, asking, rng, early=False)
-        while life.pieces:
-            life.piece(0.5)
+    eight_minutes(tokenizer, fps, 0.5, seed=1)
     thirds = Counter(min(int(age / 0.6), 2) for age in ages_s)
     assert min(thirds[n] for n in range(3)) > 0.15 * thirds.total() > 6
     for family in ("did_cut", "did_enter"):
@@ -146,13 +155,7 @@ def test_what_has_just_happened_is_asked_as_long_as_it_is_fresh(
 @pytest.mark.parametrize("fps", [2.0, 5.0, 12.0, 25.0])
 def test_movement_is_asked_about_at_every_rate(tokenizer: ChatTokenizer, fps: float) -> None:
     """It lasts, unlike what has just happened, of which fast streams have less a frame."""
-    config = replace(CONFIG, fps=(fps,), questions=2, frames=128, lives_s=(60.0, 60.0))
-    asking, rng = Asking(tokenizer, 8, config.questions), random.Random(2)
-    counts = Counter[str]()
-    for _ in range(8):
-        life = Life(config, asking, rng, early=False)
-        while life.pieces:
-            counts.update(asked.family for rows in life.piece(0.8)[2] for asked in rows)
+    counts = Counter(asked.family for asked in eight_minutes(tokenizer, fps, 0.8, seed=2))
     for family, least in (("direction", 0.01), ("anything_moving", 0.009), ("faster", 0.003)):
         assert counts[family] > least * counts.total(), (family, counts[family])
 

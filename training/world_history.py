@@ -129,7 +129,7 @@ class History:
         if not record.is_text:
             apart = t_hide - self.last_left_at >= ORDER_S
             self.last_left = name if apart else AMBIGUOUS
-            self.left_from = nearest or AMBIGUOUS if apart else AMBIGUOUS
+            self.left_from = nearest if apart and nearest else AMBIGUOUS
             self.last_left_at = t_gone
 
     @property
