@@ -32,7 +32,7 @@ def training(log: Path, out: Path) -> None:
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
     seconds = [line["seconds"] for line in lines]
-    for name in LOSSES:
+    for name in (n for n in LOSSES if n in lines[-1]):
         left.plot(seconds, [line.get(name) for line in lines], label=name, linewidth=1)
     left.set(xlabel="seconds", ylabel="loss", yscale="log", title="Losses")
     for name, label in (

@@ -107,6 +107,24 @@ def test_a_stream_that_begins_anew_forgets_and_the_other_does_not() -> None:
     assert old.num_tokens.tolist() == [25, 25] and new.num_tokens.tolist() == [1, 25]
 
 
+def test_memories_are_the_states_that_a_shorter_pass_ends_with() -> None:
+    """Of each linear layer, after every frame."""
+    vlm = small_model()
+    linear = [i for i, kind in enumerate(SMALL.layer_types) if kind == LINEAR]
+    with torch.no_grad():
+        frames, times_s = torch.randn(2, 4, 6, 32), torch.arange(4.0).double().expand(2, -1)
+        one = torch.ones(2, 1, 1, dtype=torch.int64)
+        asked = [Branches(one[..., None], one)]
+        memories = stream_pass(vlm, frames, times_s, two_streams(vlm), asked, GRID).memories
+        assert len(memories) == len(linear)
+        for n in range(1, 5):
+            start = two_streams(vlm)
+            shorter = stream_pass(vlm, frames[:, :n], times_s[:, :n], start, asked, GRID)
+            for memory, layer in zip(memories, linear, strict=True):
+                state = shorter.carried.layers[layer][0]
+                assert_close(f"{n} frames", memory[n - 1], state, 1e-5)
+
+
 def test_every_weight_gets_a_gradient() -> None:
     """From a question's last token back to the patch kernel."""
     vlm = small_model().train().requires_grad_()

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from model.checkpoint import load_model
-from training.data import IGNORED, Batch, DataConfig, Streams
+from training.data import IGNORED, Batch, Streams
+from training.life import DataConfig
 from training.losses import LOSSES, answer_loss
 from training.nano import GRID, KEPT_BITS, nano_config, save_checkpoint
 from training.recipe import Optimiser, Recipe, read_recipe
@@ -78,6 +79,13 @@ def test_streams_carry_what_they_remember_until_they_begin_anew(batch: Batch) ->
     older = dataclasses.replace(batch, fresh=torch.tensor([True, False]))
     tokens = 1 + GRID[0] * GRID[1] * RECIPE.data.frames
     assert trainer._carry(older).num_tokens.tolist() == [1, tokens]
+    wiped = trainer._carry(dataclasses.replace(older, wiped=torch.tensor([False, True])))
+    whole = trainer._carry(older)
+    for (first, second), (was, also) in zip(wiped.layers, whole.layers, strict=True):
+        recurrent = second.ndim == 3
+        assert bool(first[1].any()) != recurrent
+        assert torch.equal(first[0], was[0]) and torch.equal(second, also)
+        assert recurrent or torch.equal(first[1], was[1])
     strangers = dataclasses.replace(older, group=1)
     assert trainer._carry(strangers).num_tokens.tolist() == [1, 1]
 

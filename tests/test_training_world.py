@@ -12,10 +12,13 @@ import pytest
 
 from training.questions import FAMILIES, ask, fill, normalise
 from training.questions_wordings import WORDINGS, expand, read_wordings, sentences
+from training.render import load_pack
+from training.render_variants import LOOKS
 from training.world import World, WorldStyle
 from training.world_catalogue import ALIKE, SHAPES, load_catalogue, load_index, with_article
 from training.world_history import SNAPSHOTS_S
 from training.world_scene import CLUTTER, FIRST_PICTURE, WORD_SLOT
+from training.world_stage import REGIONS
 
 ALL_FAMILIES = [*FAMILIES["perception"], *FAMILIES["memory"]]
 SENTENCES = {
@@ -105,6 +108,23 @@ def test_held_out_pictures_and_photos_are_never_shown_in_training() -> None:
                 assert background >= len(index["photos"]) or (background in photos) == exam
     painted = [set(load_catalogue(split).painted) for split in ("train", "exam")]
     assert not painted[0] & painted[1]
+
+
+def test_looks_are_of_pictures_that_training_may_show_and_drawn_by_its_renderer_alone() -> None:
+    index, own = load_index(), len(load_pack().cells)
+    objects, cells = 2 * len(index["objects"]), len(load_pack(looks=True).cells)
+    assert cells == own + len(LOOKS) * objects
+    allowed = {kind.cell for styles in load_catalogue("train").objects for kind in styles}
+    shown: set[int] = set()
+    for seed in range(20):
+        world = World(seed, 2.0, WorldStyle(looks=0.5))
+        for _ in range(40):
+            pictures = world.advance().layers[FIRST_PICTURE:WORD_SLOT]
+            shown |= {int(layer[0]) for layer in pictures if layer[-1] > 0}
+    looks = {cell for cell in shown if cell >= own}
+    assert {(cell - own) % objects for cell in looks} <= allowed
+    assert {(cell - own) // objects for cell in looks} == set(range(len(LOOKS)))
+    assert len(shown & allowed) > 20
 
 
 def test_names_are_distinct_and_a_cast_has_no_two_alike() -> None:
@@ -245,6 +265,44 @@ def test_memory_questions_carry_the_age_of_their_evidence() -> None:
             assert 0 <= qa.distance_s <= world.now
             assert qa.memory == (qa.family in FAMILIES["memory"] and qa.distance_s > 3)
     assert seen[True] > 100 and seen[False] > 100
+
+
+def recollected(world: World, family: str, row: tuple[float, ...]) -> str:
+    """The answer to a question about a thing by what is recollected of it."""
+    _, before, after, times, place, there = row
+    names = {number: name for name, number in world.casting.class_of.items()}
+    match family:
+        case "before":
+            return names[int(before)] if before else "nothing"
+        case "after":
+            return names[int(after)] if after else "nothing yet"
+        case "where_was" if times:
+            return REGIONS[int(place)]
+        case "times":
+            return str(int(times))
+        case "gone_yet":
+            return "not yet" if there else "yes"
+        case "seen" if times:
+            return "yes"
+    return "no, I have not seen one" if family == "seen" else "I have not seen one"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_can_be_recollected_is_what_questions_are_answered(seed: int) -> None:
+    """Of things that a question names."""
+    world, rng, compared = World(seed, 2.0, WorldStyle(cast=8)), random.Random(seed), Counter[str]()
+    families = ("before", "after", "where_was", "times", "gone_yet", "seen")
+    for _ in range(1200):
+        world.advance()
+        rows = dict(zip(world.casting.class_of, world.recollect(), strict=True))
+        for family in families:
+            qa = ask(world, rng, family)
+            name = next((n for n in rows if qa and re.search(rf"\b{n}\b", qa.question)), None)
+            if qa is not None and name is not None:
+                told = recollected(world, family, rows[name])
+                assert normalise(told) == normalise(qa.answer), (qa, rows[name])
+                compared[family] += 1
+    assert min(compared[family] for family in families) > 20, compared
 
 
 def test_an_hour_stays_small_and_can_still_be_asked_about() -> None:

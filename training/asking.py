@@ -36,6 +36,8 @@ FRESH = 2.5
 # How many more of one answer than of the other may follow each other.
 LEEWAY = 6
 MAX_TURNS = 4
+# What happened just when one began to watch is not asked about.
+KNOWN_MARGIN_S = 0.2
 FAR_WINDOWS = 4
 # tokens of the longest answer, its end counted
 ANSWER = 16
@@ -80,12 +82,15 @@ class Asking:
         turns: Sequence[Asked] = (),
         *,
         lasting: bool = True,
+        known_s: float | None = None,
     ) -> Asked:
         """A question about this moment in at most `length` tokens.
 
         Args:
             turns: earlier questions about the stream; some of them go before this one.
             lasting: whether to ask for what stays true of the stream, too.
+            known_s: for how long one has watched, if that is less than the world's time: then
+                nothing older is asked about, and nothing that is gone.
         """
         for _ in range(TRIES):
             past = self._pick(rng, turns)
@@ -93,9 +98,11 @@ class Asking:
             if past and rng.random() < 0.5:
                 # The same again: the answer is a new one, not what was said before.
                 families.insert(0, rng.choice(past).family)
+            if known_s is not None:
+                families = [name for name in families if name in FAMILIES["perception"]]
             for family in families:
                 qa = ask(world, rng, family)
-                if qa is None:
+                if qa is None or (known_s is not None and qa.distance_s > known_s - KNOWN_MARGIN_S):
                     continue
                 row = self._row(world, rng, qa, past)
                 if len(row.ids) <= length and len(row.targets) <= ANSWER:

@@ -6,7 +6,7 @@ B streams, L tokens of the frames that a window reaches back to.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -65,6 +65,14 @@ class Carried:
             torch.where(fresh.view(-1, *[1] * (new.ndim - 1)), new.to(old.dtype), old)
             for new, old in pairs
         )
+
+    def wiped(self, which: Tensor) -> "Carried":
+        """The streams of `which` [B] bool keep their window and lose their recurrent states."""
+        kept = ~which.view(-1, 1, 1, 1)
+        layers = tuple(
+            (first * kept if second.ndim == 3 else first, second) for first, second in self.layers
+        )
+        return replace(self, layers=layers)
 
 
 def _last(ring: Tensor, L: int, dtype: torch.dtype) -> Tensor:

@@ -4,24 +4,28 @@ Answers alone would teach slowly. So image tokens also tell, through heads that 
 thing a cell shows, the text it is part of, letter by letter, and, further up, which way it moves
 and what has to be remembered: what came before it, how often it has been there, how many different
 things there were, what came last, what left last and from where, what has just happened. A question
-is asked about one of these now and then; here every frame is.
+is asked about one of these now and then; here every frame is. So are, at some moments, the
+recurrent states: what they tell of each thing (training/recollection.py).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.config import InfiniteVLConfig
 from model.infinitevl import InfiniteVL
 from model.vision_grid import VisionGrid
 from training.asking import FAMILY_NAMES
 from training.carried import Carried
 from training.data import IGNORED, Batch, Rows
 from training.nano import GRID
+from training.recollection import TOLD, Recollection
 from training.render import NUM_CHARACTERS, Labels
 from training.stream_pass import RunLayer, run_layer, stream_pass
-from training.world import MAX_DISTINCT, MAX_TIMES
+from training.world import MAX_DISTINCT, MAX_TIMES, RECOLLECTED
 from training.world_catalogue import load_catalogue
 from training.world_scene import CHANGES, MAX_GLYPHS, MOTIONS, PAST_FIELDS, STREAM_FIELDS
 from training.world_stage import REGIONS
@@ -29,13 +33,16 @@ from training.world_stage import REGIONS
 NUM_KINDS = 2 * len(FAMILY_NAMES)
 KNOWN = (*PAST_FIELDS, *STREAM_FIELDS)
 # Those of them that are the class of a thing.
-NAMED = ("before", "follows", "last_left", "newest", "previous")
+NAMED = (
+    "before", "follows", "last_left", "newest", "previous", "came_before", "came_after",
+)  # fmt: skip
 # How many answers each of the others has.
 CHOICES = {
     "times": MAX_TIMES + 1, "distinct": MAX_DISTINCT + 1, "left_from": len(REGIONS),
     "entered": 2, "left": 2, "cut": 2, "changed": len(CHANGES),
+    "how_often": MAX_TIMES + 1, "last_at": len(REGIONS), "still_there": 2,
 }  # fmt: skip
-LOSSES = ("answers", "classes", "glyphs", "motions", "letters", *KNOWN)
+LOSSES = ("answers", "classes", "glyphs", "motions", "letters", *KNOWN, *RECOLLECTED[1:])
 # Most cells show no more than background.
 BACKGROUND_WEIGHT = 0.15
 # Movement is known after the first group of layers, and there the past is to be ready for the rest.
@@ -45,23 +52,26 @@ WATCH = 3
 class Heads(nn.Module):
     """What cells are asked beside the answers; thrown away after training."""
 
-    def __init__(self, hidden_size: int) -> None:
+    def __init__(self, config: InfiniteVLConfig) -> None:
         super().__init__()
+        hidden_size = config.hidden_size
         self.classes = nn.Linear(hidden_size, load_catalogue("train").num_classes)
         self.glyphs = nn.Linear(hidden_size, MAX_GLYPHS * (NUM_CHARACTERS + 1))
         self.motions = nn.Linear(hidden_size, len(MOTIONS))
         self.letters = nn.Linear(hidden_size, NUM_CHARACTERS + 1)
+        told = dict.fromkeys(KNOWN, hidden_size) | dict.fromkeys(RECOLLECTED[1:], TOLD)
         self.known = nn.ModuleDict(
-            {name: nn.Linear(hidden_size, CHOICES.get(name, hidden_size)) for name in KNOWN}
+            {name: nn.Linear(size, CHOICES.get(name, hidden_size)) for name, size in told.items()}
         )
         for head in self.known.values():
             # Added to a model that knows much, they are not to begin with loud mistakes.
             nn.init.zeros_(head.get_parameter("weight"))
+        self.recollection = Recollection(config)
 
-    def knows(self, watched: Tensor) -> list[Tensor]:
-        """What vectors [..., hidden] tell of each of KNOWN: [..., how many answers it has]."""
-        told = {name: head(watched) for name, head in self.known.items()}
-        return [self.classes(t) if name in NAMED else t for name, t in told.items()]
+    def knows(self, told: Tensor, names: Sequence[str] = KNOWN) -> list[Tensor]:
+        """What vectors [..., n] tell of each name: [..., how many answers it has]."""
+        known = {name: self.known[name](told) for name in names}
+        return [self.classes(t) if name in NAMED else t for name, t in known.items()]
 
 
 class Losses(NamedTuple):
@@ -106,6 +116,7 @@ def losses(
         run=run,
     )
     seen = cell_losses(heads, image_tokens, passed.watched.flatten(0, 1), labels)
+    seen += recollection_losses(heads, passed.memories, batch.recollected)
     hidden = [_at_answers(h, rows) for h, rows in zip(passed.hidden, batch.asked, strict=True)]
     targets = torch.cat([rows.targets.flatten(0, 2) for rows in batch.asked])
     kinds = torch.cat([rows.kinds.flatten() for rows in batch.asked])
@@ -158,6 +169,20 @@ def cell_losses(
             _mean(told.flatten(0, 1), label.flatten())
             for told, label in zip(heads.knows(watched), known, strict=True)
         ),
+    ]
+
+
+def recollection_losses(
+    heads: Heads, memories: Sequence[Tensor], recollected: Tensor
+) -> list[Tensor]:
+    """What the states of some frames tell of each thing; both as of `Passed` and `Batch`."""
+    every = len(memories[0]) // recollected.shape[1]
+    things, *labels = recollected.unbind(-1)
+    looked_up = F.embedding(things, heads.classes.weight)
+    told = heads.recollection(looked_up, [memory[every - 1 :: every] for memory in memories])
+    return [
+        _mean(known.flatten(0, -2), label.flatten())
+        for known, label in zip(heads.knows(told, RECOLLECTED[1:]), labels, strict=True)
     ]
 
 

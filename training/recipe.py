@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from training.data import DataConfig
+from training.life import DataConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Recipe:
 
     steps: int
     seconds: float = 0.0
-    losses: tuple[float, ...] = (1.0, 0.3, 0.2, 0.1, 0.3, *[0.1] * 10, 0.2, 0.2)
+    losses: tuple[float, ...] = (1.0, 0.3, 0.2, 0.1, 0.3, *[0.1] * 10, *[0.2] * 4, 0.1, 0.2, 0.1)
     log_every: int = 50
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: Optimiser = field(default_factory=Optimiser)

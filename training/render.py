@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from training.render_pictures import draw_clutter, draw_shape, paint_background
+from training.render_variants import varied
 from training.world_catalogue import NUM_CLUTTER, NUM_PAINTED, PACK, SHAPES, load_index
 from training.world_scene import (
     FIRST_PICTURE,
@@ -73,14 +74,15 @@ class Labels(NamedTuple):
     stream: torch.Tensor
 
 
-def load_pack() -> Pack:
-    """Read assets/world and draw what is not in it."""
+def load_pack(*, looks: bool = False) -> Pack:
+    """Read assets/world and draw what is not in it; at the end, all LOOKS of its objects."""
     index = load_index()
     sprites = cv2.cvtColor(_read("sprites.webp"), cv2.COLOR_BGRA2RGBA).astype(np.float32) / 255
-    cells = _tiles(sprites, _TILE, _TILE)[: 2 * len(index["objects"])]
+    objects = _tiles(sprites, _TILE, _TILE)[: 2 * len(index["objects"])]
     drawn = [draw_shape(shape, _TILE, SPRITE) for shape in SHAPES]
     drawn += [draw_clutter(i, _TILE) for i in range(NUM_CLUTTER)]
-    cells = np.concatenate([cells, np.stack(drawn)])
+    others = [varied(objects)] if looks else []
+    cells = np.concatenate([objects, np.stack(drawn), *others])
     glyphs = _read("glyphs.png").astype(np.float32) / 255
     photos = cv2.cvtColor(_read("photos.webp"), cv2.COLOR_BGR2RGB)
     backgrounds = list(_tiles(photos, FRAME, FRAME))

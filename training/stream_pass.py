@@ -76,11 +76,13 @@ class Passed(NamedTuple):
 
     hidden: last hidden vectors [B, n, M, T, hidden] of each set of branches; padding means nothing.
     watched: hidden vectors of the image tokens [B, F, P, hidden] after the layer asked for.
+    memories: the states of each linear layer after every frame [F, B, H, K, V].
     carried: what the streams carry on.
     """
 
     hidden: tuple[Tensor, ...]
     watched: Tensor
+    memories: tuple[Tensor, ...]
     carried: Carried
 
 
@@ -121,6 +123,8 @@ def run_layer(
     layer: DecoderLayer, z: Tensor, state: State, shared: Shared, last: bool
 ) -> tuple[Tensor, State]:
     """One layer over all tokens [1, Z, hidden]; after the last one only the questions' are left.
+
+    The state of a linear layer comes back as it is after every frame, [F, B, H, K, V].
 
     What the last layer puts out for frames is never read: only what questions read of them is made.
     """
@@ -179,18 +183,22 @@ def stream_pass(
     )
     asked_ids = torch.cat([b.ids.flatten() for b in branches])
     z = torch.cat([image_tokens.flatten(0, 2), decoder.embed_tokens(asked_ids)])[None]
-    watched, states = z, []
+    watched, states, memories = z, [], []
     for number, (layer, state) in enumerate(zip(decoder.layers, carried.layers, strict=True)):
         if number == watch:
             watched = z
         assert isinstance(layer, DecoderLayer)
         z, state = run(layer, z, state, shared, number == len(decoder.layers) - 1)
+        if isinstance(layer.self_attn, GatedDeltaNet):
+            memories.append(state[0])
+            state = memories[-1][-1], state[1]
         states.append(state)
     hidden = decoder.norm(z[0]).split([b.ids.numel() for b in branches])
     on = Carried(tuple(states), carried.num_tokens + N, following[:, -1])
     return Passed(
         tuple(h.unflatten(0, b.ids.shape) for h, b in zip(hidden, branches, strict=True)),
         watched[0, : B * N].unflatten(0, (B, frames, P)),
+        tuple(memories),
         on,
     )
 
@@ -259,4 +267,4 @@ def _delta_net(
     o = torch.cat(outputs).to(projected.dtype)[None]
     gate = projected[:, -o.shape[1] :].split(mixer.in_sizes, -1)[1].view(o.shape)
     o = gated_rms_norm(o, gate, weights.norm, weights.eps).flatten(2)
-    return mixer.o_proj(o), (states[-1], conv_after)
+    return mixer.o_proj(o), (states, conv_after)

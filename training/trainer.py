@@ -28,7 +28,7 @@ from training.stream_pass import RunLayer, run_layer
 PROGRESS = "progress.json"
 FRAME_TOKENS = GRID[0] * GRID[1]
 # Memory of the optimisers that is kept in half precision between pieces.
-_HALVED = ("momentum_buffer", "exp_avg")
+_HALVED = ("momentum_buffer", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class Trainer:
         self.cuda = device.type == "cuda"
         self.dtype = torch.bfloat16 if self.cuda else torch.float32
         self.grid = VisionGrid.build(vlm.config.vision, *GRID, device)
-        self.heads = Heads(vlm.config.hidden_size).to(device)
-        self.renderer = Renderer(load_pack(), device)
+        self.heads = Heads(vlm.config).to(device)
+        self.renderer = Renderer(load_pack(looks=True), device)
         self.generator = torch.Generator(device).manual_seed(0)
         self.side = torch.cuda.Stream() if self.cuda else None
         self._draw: Callable[[Tensor, Tensor], Tensor] = self._drawn
@@ -146,7 +146,7 @@ class Trainer:
         if before is None:
             B = len(batch.fresh)
             return start.like(t.expand(B, *t.shape[1:]) for t in start.tensors())
-        return before.renewed(batch.fresh, start)
+        return before.renewed(batch.fresh, start).wiped(batch.wiped)
 
     def _compute(self, batch: Batch, carried: Carried, inputs: list[Tensor]) -> list[Tensor]:
         """Losses and gradients."""

@@ -25,11 +25,12 @@ from training.world_scene import (
     FIRST_PICTURE,
     NUMBER_SLOT,
     PAST_FIELDS,
+    STREAM_FIELDS,
     UNKNOWN,
     WORD_SLOT,
     Scene,
 )
-from training.world_stage import REGIONS, Stage
+from training.world_stage import REGIONS, Stage, region_of
 from training.world_style import WorldStyle
 from training.world_track import Track
 
@@ -42,6 +43,9 @@ _NO_CLASSES = (0.0,) * CLUTTER
 _NO_PAST = (UNKNOWN,) * len(PAST_FIELDS)
 # What has been there more often, or more things than this, is not counted.
 MAX_TIMES, MAX_DISTINCT = 6, 12
+# What can be asked of a thing that may be gone: its class; the classes of those that came before
+# and after it, 0 for nothing; how often it has been there; where it is or was; whether it is there.
+RECOLLECTED = ("class", "came_before", "came_after", "how_often", "last_at", "still_there")
 
 
 class World:
@@ -51,6 +55,8 @@ class World:
         if fps < _MIN_FPS:
             raise ValueError(f"below {_MIN_FPS} frames per second events go unseen, got {fps}")
         self.seed, self.fps, self.style, self.leeway = seed, fps, style, leeway
+        # whether what is remembered of it has been lost: nothing is said of the past then
+        self.forgotten = False
         self.now = 0.0
         self.stage = Stage(random.Random(seed))
         self.casting = Casting(self.stage.rng, style)
@@ -116,13 +122,36 @@ class World:
     def _past_of(self, track: Track, t: float) -> tuple[float, ...]:
         """What one must remember to know of a picture, in the order of PAST_FIELDS."""
         record = self.history.records.get(track.name)
-        if record is None or t < track.t_shown:
+        if record is None or t < track.t_shown or self.forgotten:
             return _NO_PAST
         times = float(record.count) if record.count <= MAX_TIMES else UNKNOWN
         return self._class_of(record.before), self._class_of(record.follows), times
 
+    def recollect(self) -> list[tuple[float, ...]]:
+        """Of each of the cast, those that never came too, in the order of RECOLLECTED."""
+        there = {track.name: track for track in self.pictures()}
+        return [self._recollect(name, there.get(name)) for name in self.casting.class_of]
+
+    def _recollect(self, name: str, track: Track | None) -> tuple[float, ...]:
+        class_id, record = self._class_of(name), self.history.records.get(name)
+        if track is not None and not track.t_shown <= self.now < track.t_hide:
+            return (class_id, *(UNKNOWN,) * 5)
+        if record is None:
+            return class_id, UNKNOWN, UNKNOWN, 0.0, UNKNOWN, 0.0
+        times = float(record.count) if record.count <= MAX_TIMES else UNKNOWN
+        region = region_of(*track.place(self.now)) if track is not None else record.region
+        place = float(REGIONS.index(region)) if region in REGIONS else UNKNOWN
+        # Of what has been there again it is never asked what came before or after it.
+        before, after = (
+            UNKNOWN if record.count > 1 else 0.0 if other is None else self._class_of(other)
+            for other in (record.before, record.after)
+        )
+        return class_id, before, after, times, place, float(track is not None)
+
     def _past_of_stream(self) -> tuple[float, ...]:
         """In the order of STREAM_FIELDS."""
+        if self.forgotten:
+            return (UNKNOWN,) * len(STREAM_FIELDS)
         history = self.history
         count = history.num_pictures
         plain = count <= MAX_DISTINCT and not history.recoloured

@@ -8,6 +8,7 @@ its shape, goes by that alone, and may change its colour.
 import dataclasses
 import random
 
+from training.render_variants import LOOKS
 from training.world_catalogue import (
     COLOURS,
     RGB,
@@ -33,7 +34,7 @@ class Casting:
     """Chooses who and what appears, and how it looks."""
 
     def __init__(self, rng: random.Random, style: WorldStyle) -> None:
-        self._rng, self._dye = rng, style.dye
+        self._rng, self._dye, self._looks = rng, style.dye, style.looks
         self.catalogue = load_catalogue(style.split)
         self.cast = self._choose_cast(style.cast)
         self.words = rng.sample(WORDS, _NUM_WORDS)
@@ -80,6 +81,8 @@ class Casting:
         """A track that shows a picture, its place yet to be found."""
         rng = self._rng
         track = Track(kind.name, slot, rng.uniform(0.18, largest), 0.5, 0.5, t)
+        if self._looks and kind.shape is None and rng.random() < self._looks:
+            kind = self.catalogue.in_look(kind, rng.randrange(len(LOOKS)))
         track.kind, track.class_id = kind, kind.class_id
         track.tint = jitter(kind.tint, rng.uniform(-0.04, 0.04))
         if self._dye and kind.shape is None:

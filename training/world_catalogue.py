@@ -5,6 +5,7 @@ clutter that have no name. A class is what the cell labels of a frame say: 0 is 
 class for each object, one for each shape in each colour, one for all numbers, one for each word.
 """
 
+import dataclasses
 import functools
 import json
 from dataclasses import dataclass
@@ -104,6 +105,12 @@ class Catalogue:
     def word_class(self, word: str) -> int:
         """The class of a word, in small letters."""
         return self.number_class + 1 + _WORD_NUMBERS[word]
+
+    def in_look(self, kind: Kind, look: int) -> Kind:
+        """An object in one of LOOKS, which come after all other cells."""
+        num_objects = self.clutter_cell - len(SHAPES)
+        cell = self.clutter_cell + NUM_CLUTTER + look * num_objects + kind.cell
+        return dataclasses.replace(kind, cell=cell)
 
     def shape_in(self, shape: str, colour: str) -> Kind:
         """A shape in another colour."""

@@ -14,7 +14,8 @@ class WorldStyle:
     before a photo, `text_rate`, `motion_rate`, `change_rate` and `cut_rate` relative to the usual,
     `pace` seconds between ticks, `cast` different pictures in a world's whole life, `noise` at the
     most, `temper` how much worlds differ in what happens often (0: not at all), `dye` how far the
-    colours of an object stray from its picture's (each of red, green and blue by that share).
+    colours of an object stray from its picture's (each of red, green and blue by that share),
+    `looks` how many objects have one of LOOKS (drawn by a renderer with `load_pack(looks=True)`).
     """
 
     split: Split = "train"
@@ -30,6 +31,7 @@ class WorldStyle:
     noise: float = 0.06
     temper: float = 0.6
     dye: float = 0.0
+    looks: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_items <= PICTURES:
