@@ -36,8 +36,8 @@ from benchmarks.exam_report import report
 from benchmarks.exam_room import Answered, Examiner, Room, on_one_side, worlds_of
 from model.checkpoint import DEFAULT_MODEL, LoadedModel, best_dtype, load_model
 from training.questions import FAMILIES, QA
-from training.render import load_pack
 from training.render_frame import FrameRenderer
+from training.render_pack import load_pack
 
 FPS = (2.0, 5.0, 12.0, 25.0)
 HELD_OUT = 1 / 8

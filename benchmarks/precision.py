@@ -25,8 +25,8 @@ from model.checkpoint import DEFAULT_MODEL, LoadedModel
 from model.infinitevl import InfiniteVL
 from model.state import DeltaNetState, StatePool
 from training.questions import ask
-from training.render import FRAME, load_pack
 from training.render_frame import FrameRenderer
+from training.render_pack import FRAME, load_pack
 from training.world import World, WorldStyle
 
 FPS = 5.0

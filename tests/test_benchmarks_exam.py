@@ -16,8 +16,8 @@ from model.checkpoint import LoadedModel, load_model
 from model.state import DeltaNetState
 from training.nano import save_checkpoint
 from training.questions import QA, ask
-from training.render import load_pack
 from training.render_frame import FrameRenderer
+from training.render_pack import load_pack
 from training.train import initial_model
 from training.vocabulary import write_tokenizer
 from training.world import World, WorldStyle

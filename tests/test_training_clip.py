@@ -8,7 +8,7 @@ import pytest
 from sources.open import open_source
 from training.clip import main
 from training.questions import FAMILIES
-from training.render import FRAME
+from training.render_pack import FRAME
 
 
 def test_a_film_has_its_frames_and_questions_with_answers(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.render import FRAME, GRID, NO_TEXT, NUM_CHARACTERS, Renderer, load_pack
+from training.render import GRID, NO_TEXT, NUM_CHARACTERS, Renderer
+from training.render_pack import FRAME, load_pack
 from training.world import World, WorldStyle
 from training.world_catalogue import WHITE, load_catalogue, load_index
 from training.world_scene import (

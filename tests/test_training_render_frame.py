@@ -7,8 +7,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from training.render import FRAME, Pack, Renderer, load_pack
+from training.render import Renderer
 from training.render_frame import FrameRenderer
+from training.render_pack import FRAME, Pack, load_pack
 from training.world import World, WorldStyle
 from training.world_catalogue import Split, load_catalogue, load_index
 from training.world_scene import (

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.render import FRAME, Renderer, load_pack
+from training.render import Renderer
+from training.render_pack import FRAME, load_pack
 from training.world import World, WorldStyle
 from training.world_scene import split_scenes, stack_scenes
 

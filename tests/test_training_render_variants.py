@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.render import load_pack
+from training.render_pack import load_pack
 from training.render_variants import LOOKS, Images, varied
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from training.questions import FAMILIES, ask, fill, normalise
 from training.questions_wordings import WORDINGS, expand, read_wordings, sentences
-from training.render import load_pack
+from training.render_pack import load_pack
 from training.render_variants import LOOKS
 from training.world import World, WorldStyle
 from training.world_catalogue import ALIKE, SHAPES, load_catalogue, load_index, with_article

@@ -16,8 +16,8 @@ import av
 import numpy as np
 
 from training.questions import FAMILIES, QA, ask
-from training.render import FRAME, load_pack
 from training.render_frame import FrameRenderer
+from training.render_pack import FRAME, load_pack
 from training.world import World, WorldStyle
 
 CRF = "24"

@@ -8,17 +8,13 @@ Every layer is one grid_sample from a sheet of pictures (or from the lines of te
 set from glyphs first) laid over what is below it by its alpha. B frames, P points, G glyphs.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from training.render_pictures import draw_clutter, draw_shape, paint_background
-from training.render_variants import varied
-from training.world_catalogue import NUM_CLUTTER, NUM_PAINTED, PACK, SHAPES, load_index
+from training.render_pack import BLURS, FRAME, GLYPH_HEIGHT, GLYPH_WIDTH, SPRITE, TILE, Pack
+from training.world_catalogue import load_index
 from training.world_scene import (
     FIRST_PICTURE,
     LAYERS,
@@ -30,30 +26,11 @@ from training.world_scene import (
     split_scenes,
 )
 
-FRAME = 224
 GRID = 8
 NUM_CHARACTERS: int = len(load_index()["glyphs"]["characters"])
 NO_TEXT = -100
-_TILE, SPRITE = 72, 64
-_SPRITE_COLUMNS, _PHOTO_COLUMNS = 20, 6
-BLURS = (0.0, 2.0, 5.0, 11.0)
-_CELL_WIDTH, _CELL_HEIGHT = 50, 40
 LINE_WIDTH = 256
 _FIRST_TEXT = LAYERS - TEXTS
-
-
-@dataclass(frozen=True, slots=True)
-class Pack:
-    """All pictures, on the CPU.
-
-    cells [N, 4, 72, 72] and glyphs [G, 40, 50] in 0..1 with their advances [G] in pixels,
-    backgrounds [N, 3, 224, 224] uint8, each sharp and at three degrees of blur.
-    """
-
-    cells: torch.Tensor
-    glyphs: torch.Tensor
-    backgrounds: torch.Tensor
-    advances: torch.Tensor
 
 
 class Labels(NamedTuple):
@@ -74,45 +51,6 @@ class Labels(NamedTuple):
     stream: torch.Tensor
 
 
-def load_pack(*, looks: bool = False) -> Pack:
-    """Read assets/world and draw what is not in it; at the end, all LOOKS of its objects."""
-    index = load_index()
-    sprites = cv2.cvtColor(_read("sprites.webp"), cv2.COLOR_BGRA2RGBA).astype(np.float32) / 255
-    objects = _tiles(sprites, _TILE, _TILE)[: 2 * len(index["objects"])]
-    drawn = [draw_shape(shape, _TILE, SPRITE) for shape in SHAPES]
-    drawn += [draw_clutter(i, _TILE) for i in range(NUM_CLUTTER)]
-    others = [varied(objects)] if looks else []
-    cells = np.concatenate([objects, np.stack(drawn), *others])
-    glyphs = _read("glyphs.png").astype(np.float32) / 255
-    photos = cv2.cvtColor(_read("photos.webp"), cv2.COLOR_BGR2RGB)
-    backgrounds = list(_tiles(photos, FRAME, FRAME))
-    backgrounds += [np.uint8(paint_background(i, FRAME) * 255) for i in range(NUM_PAINTED)]
-    blurred = [_blur(image, sigma) for image in backgrounds for sigma in BLURS]
-    return Pack(
-        torch.from_numpy(cells).permute(0, 3, 1, 2).contiguous(),
-        torch.from_numpy(_tiles(glyphs[..., None], _CELL_HEIGHT, _CELL_WIDTH)[..., 0]),
-        torch.from_numpy(np.stack(blurred)).permute(0, 3, 1, 2),
-        torch.tensor(index["glyphs"]["advances"], dtype=torch.float32).flatten(),
-    )
-
-
-def _read(name: str) -> np.ndarray:
-    image = cv2.imread(str(PACK / name), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise FileNotFoundError(f"{PACK / name} is missing or no picture")
-    return image
-
-
-def _tiles(sheet: np.ndarray, height: int, width: int) -> np.ndarray:
-    H, W, C = sheet.shape
-    tiles = sheet.reshape(H // height, height, W // width, width, C)
-    return tiles.transpose(0, 2, 1, 3, 4).reshape(-1, height, width, C)
-
-
-def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    return cv2.GaussianBlur(image, (0, 0), sigma) if sigma else image
-
-
 class Renderer:
     """The pictures of a pack on a device, and how to draw scenes with them."""
 
@@ -123,7 +61,7 @@ class Renderer:
         self._cells = _tall(pack.cells).to(self.device)
         self.num_backgrounds = pack.backgrounds.shape[0]
         self._backgrounds = _tall(pack.backgrounds.to(self.device)).float() / 255
-        blank = torch.zeros(1, _CELL_HEIGHT, _CELL_WIDTH)
+        blank = torch.zeros(1, GLYPH_HEIGHT, GLYPH_WIDTH)
         # The last glyph is the one that unused places show.
         self._glyphs = torch.cat([pack.glyphs, blank]).to(self.device)
         self._advances = torch.cat([pack.advances, torch.zeros(1)]).to(self.device)
@@ -219,7 +157,7 @@ class Renderer:
         widths = self._advances[torch.where(glyphs < 0, len(self._glyphs) - 1, glyphs)]
         ends = widths.cumsum(-1)
         # u / size is 1 at one line height from the middle
-        place = u / layer[:, 3].clamp_min(1e-3) * _CELL_HEIGHT / 2 + ends[:, -1:] / 2
+        place = u / layer[:, 3].clamp_min(1e-3) * GLYPH_HEIGHT / 2 + ends[:, -1:] / 2
         which = (place[..., None] >= ends[:, None]).sum(-1)
         return torch.minimum(which, (glyphs >= 0).sum(-1, keepdim=True) - 1).clamp_min(0)
 
@@ -253,11 +191,11 @@ class Renderer:
         u, v = _turn(dx * 2, dy * 2, -rotation)
         size = size.clamp_min(1e-3)
         if i < _FIRST_TEXT:
-            scale = size * (_TILE / SPRITE)
-            picture = _sample(self._cells, u / scale, v / scale, cell, self.num_cells, _TILE)
+            scale = size * (TILE / SPRITE)
+            picture = _sample(self._cells, u / scale, v / scale, cell, self.num_cells, TILE)
             return picture[:, :3] * tint, picture[:, 3:] * alpha
         width = widths[:, i - _FIRST_TEXT, None]
-        lean = u / size * (_CELL_HEIGHT / LINE_WIDTH), v / size
+        lean = u / size * (GLYPH_HEIGHT / LINE_WIDTH), v / size
         picture = _sample_lines(lines[:, i - _FIRST_TEXT], *lean)
         inside = (u.abs() < size * width) & (v.abs() < size)
         plate = scenes.texts[:, i - _FIRST_TEXT, MAX_GLYPHS, None] * inside
@@ -282,12 +220,12 @@ class Renderer:
         which = (place[..., None, :] >= ends[..., :, None]).sum(-2).clamp_max(MAX_GLYPHS - 1)
         start = (ends - self._advances[glyphs]).gather(-1, which)
         inside = (place >= 0) & (place < ends[..., -1:])
-        within = (place - start).clamp(0, _CELL_WIDTH - 1).long()
+        within = (place - start).clamp(0, GLYPH_WIDTH - 1).long()
         ink = self._glyphs[glyphs.gather(-1, which), :, within] * inside[..., None]
-        ink = ink.transpose(-1, -2).reshape(B * TEXTS, 1, _CELL_HEIGHT, LINE_WIDTH)
+        ink = ink.transpose(-1, -2).reshape(B * TEXTS, 1, GLYPH_HEIGHT, LINE_WIDTH)
         edge = F.max_pool2d(ink, 5, 1, 2)
-        lines = torch.cat([ink, edge], 1).view(B, TEXTS, 2, _CELL_HEIGHT, LINE_WIDTH)
-        return lines, ends[..., -1] / _CELL_HEIGHT
+        lines = torch.cat([ink, edge], 1).view(B, TEXTS, 2, GLYPH_HEIGHT, LINE_WIDTH)
+        return lines, ends[..., -1] / GLYPH_HEIGHT
 
 
 def _points(n: int) -> torch.Tensor:

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.render import BLURS, FRAME, LINE_WIDTH, SPRITE, Pack
+from training.render import LINE_WIDTH
+from training.render_pack import BLURS, FRAME, SPRITE, Pack
 from training.render_pictures import Image
 from training.world_scene import LAYERS, WORD_SLOT, Scene
 

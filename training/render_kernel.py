@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from training.render import BLURS, SPRITE
+from training.render_pack import BLURS, SPRITE
 from training.world_scene import (
     LAYER_FIELDS,
     LAYERS,

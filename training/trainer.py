@@ -22,7 +22,8 @@ from training.losses import Heads, losses
 from training.muon import Muon
 from training.nano import GRID, shards
 from training.recipe import Recipe
-from training.render import FRAME, Labels, Renderer, load_pack
+from training.render import Labels, Renderer
+from training.render_pack import FRAME, load_pack
 from training.stream_pass import RunLayer, run_layer
 
 PROGRESS = "progress.json"
