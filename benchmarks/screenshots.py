@@ -20,7 +20,7 @@ ASKED = {
     3.0: "What do you see?",
     12.0: "Has the purple square gone?",
     33.0: "Have you seen a fish?",
-    37.5: "Where was the handbag?",
+    37.5: "How many times have you seen a ball of yarn?",
 }
 QUALITY = 82
 
