@@ -12,7 +12,7 @@ demo: $(READY)
 	  --ask "3s: What do you see?" --ask "7s: Is there a cat?" \
 	  --ask "12s: Has the purple square gone?" --ask "21s: What came before the fish?" \
 	  --ask "28.2s: What does the word say?" --ask "33s: Have you seen a fish?" \
-	  --ask "37.5s: How many times have you seen a ball of yarn?" \
+	  --ask "37.5s: What was the last number?" \
 	  --ask "43.5s: Which number do you see?" </dev/null
 
 # The same clip in the browser, over and over, until Ctrl-C.

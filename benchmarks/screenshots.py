@@ -20,18 +20,22 @@ ASKED = {
     3.0: "What do you see?",
     12.0: "Has the purple square gone?",
     33.0: "Have you seen a fish?",
-    37.5: "How many times have you seen a ball of yarn?",
+    37.5: "What was the last number?",
 }
 QUALITY = 82
 
 
 @contextmanager
-def visiting(url: str, width: int, height: int, *, dark: bool = False) -> Iterator[Page]:
-    """The page with its pictures coming; its browser takes no time from the program."""
+def visiting(argv: list[str], width: int, height: int, *, dark: bool = False) -> Iterator[Page]:
+    """The page with its pictures coming; its browser takes no time from the program.
+
+    It is started first, or the program would be slow in its first seconds.
+    """
     size = {"width": width, "height": height}
     scheme = "dark" if dark else "light"
-    with browsing(beside=False, viewport=size, color_scheme=scheme) as page:
-        visit(page, url)
+    looks = browsing(beside=False, viewport=size, color_scheme=scheme)
+    with looks as page, program(*argv) as served:
+        visit(page, served.url)
         yield page
 
 
@@ -46,12 +50,12 @@ def take(page: Page, file: Path) -> None:
 
 def watched(folder: Path) -> None:
     """The demo, asked about what is there and what has gone, and the same in the dark."""
-    with program(*DEMO) as served, visiting(served.url, 1280, 960) as page:
+    with visiting(DEMO, 1280, 960) as page:
         for pts_s, question in ASKED.items():
             wait_until(page, pts_s)
             ask(page, question)
         take(page, folder / "page.jpg")
-    with program(*DEMO) as served, visiting(served.url, 1280, 960, dark=True) as page:
+    with visiting(DEMO, 1280, 960, dark=True) as page:
         wait_until(page, 40.0)
         ask(page, "Is anything moving?")
         take(page, folder / "page-dark.jpg")
@@ -59,15 +63,14 @@ def watched(folder: Path) -> None:
 
 def answering(folder: Path) -> None:
     """In the midst of an answer, by untrained weights whose answers are long; on a phone."""
-    tiny = program(*DEMO, "--model", "random:tiny")
-    with tiny as served, visiting(served.url, 1280, 960) as page:
+    with visiting([*DEMO, "--model", "random:tiny"], 1280, 960) as page:
         wait_until(page, 4.0)
         page.locator("#question textarea").fill("What do you see?")
         page.locator("#question textarea").press("Enter")
         page.get_by_role("button", name="Stop the answer").wait_for()
         page.wait_for_timeout(150)
         take(page, folder / "page-answering.jpg")
-    with program(*DEMO) as served, visiting(served.url, 390, 844) as page:
+    with visiting(DEMO, 390, 844) as page:
         wait_until(page, 6.0)
         ask(page, "What do you see?")
         page.evaluate("scrollTo(0, 0)")
@@ -78,8 +81,7 @@ def lost(folder: Path) -> None:
     """A camera whose pictures no longer come."""
     with (
         MjpegServer(size=(640, 360)) as camera,
-        program("--source", camera.url) as served,
-        visiting(served.url, 1280, 960) as page,
+        visiting(["--source", camera.url], 1280, 960) as page,
     ):
         wait_until(page, 6.0)
         camera.status(503)
