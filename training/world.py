@@ -16,7 +16,7 @@ import numpy as np
 from training.world_casting import Casting
 from training.world_catalogue import NUM_CLUTTER
 from training.world_director import Director
-from training.world_history import History
+from training.world_history import History, Record
 from training.world_scene import (
     CHANGES,
     CLUTTER,
@@ -124,8 +124,7 @@ class World:
         record = self.history.records.get(track.name)
         if record is None or t < track.t_shown or self.forgotten:
             return _NO_PAST
-        times = float(record.count) if record.count <= MAX_TIMES else UNKNOWN
-        return self._class_of(record.before), self._class_of(record.follows), times
+        return self._class_of(record.before), self._class_of(record.follows), _times(record)
 
     def recollect(self) -> list[tuple[float, ...]]:
         """Of each of the cast, those that never came too, in the order of RECOLLECTED."""
@@ -135,18 +134,17 @@ class World:
     def _recollect(self, name: str, track: Track | None) -> tuple[float, ...]:
         class_id, record = self._class_of(name), self.history.records.get(name)
         if track is not None and not track.t_shown <= self.now < track.t_hide:
-            return (class_id, *(UNKNOWN,) * 5)
+            return (class_id, *(UNKNOWN,) * (len(RECOLLECTED) - 1))
         if record is None:
             return class_id, UNKNOWN, UNKNOWN, 0.0, UNKNOWN, 0.0
-        times = float(record.count) if record.count <= MAX_TIMES else UNKNOWN
         region = region_of(*track.place(self.now)) if track is not None else record.region
-        place = float(REGIONS.index(region)) if region in REGIONS else UNKNOWN
         # Of what has been there again it is never asked what came before or after it.
         before, after = (
             UNKNOWN if record.count > 1 else 0.0 if other is None else self._class_of(other)
             for other in (record.before, record.after)
         )
-        return class_id, before, after, times, place, float(track is not None)
+        there = float(track is not None)
+        return class_id, before, after, _times(record), _place(region), there
 
     def _past_of_stream(self) -> tuple[float, ...]:
         """In the order of STREAM_FIELDS."""
@@ -155,11 +153,10 @@ class World:
         history = self.history
         count = history.num_pictures
         plain = count <= MAX_DISTINCT and not history.recoloured
-        region = history.left_from
         return (
             float(count) if plain else UNKNOWN,
             self._class_of(history.last_left),
-            float(REGIONS.index(region)) if region in REGIONS else UNKNOWN,
+            _place(history.left_from),
             *(self._happened(sort) for sort in ("enter", "leave", "cut")),
             UNKNOWN if any(k.grow_end > self.now for k in self.pictures()) else self._changed(),
             *map(self._class_of, history.newest_two),
@@ -213,3 +210,11 @@ class World:
         tint = (uniform(0.1, 0.9), uniform(0.1, 0.9), uniform(0.1, 0.9))
         size, angle = uniform(0.15, 0.6), uniform(0.0, 6.28)
         return (float(cell), rng.random(), rng.random(), size, angle, *tint, uniform(0.3, 0.9))
+
+
+def _times(record: Record) -> float:
+    return float(record.count) if record.count <= MAX_TIMES else UNKNOWN
+
+
+def _place(region: str | None) -> float:
+    return float(REGIONS.index(region)) if region in REGIONS else UNKNOWN

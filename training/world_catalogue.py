@@ -108,8 +108,8 @@ class Catalogue:
 
     def in_look(self, kind: Kind, look: int) -> Kind:
         """An object in one of LOOKS, which come after all other cells."""
-        num_objects = self.clutter_cell - len(SHAPES)
-        cell = self.clutter_cell + NUM_CLUTTER + look * num_objects + kind.cell
+        object_cells = self.clutter_cell - len(SHAPES)
+        cell = self.clutter_cell + NUM_CLUTTER + look * object_cells + kind.cell
         return dataclasses.replace(kind, cell=cell)
 
     def shape_in(self, shape: str, colour: str) -> Kind:
