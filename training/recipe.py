@@ -17,6 +17,8 @@ class Optimiser:
         hold: for which share of the training they stay, before they begin to fall.
         floor: the share of them that is left at the end.
         warm_up: steps from nothing to the peak, after every start.
+        heads_first: steps after every start in which the heads alone learn: new ones on weights
+            that know much.
         clip: the largest norm of all gradients together.
     """
 
@@ -25,6 +27,7 @@ class Optimiser:
     hold: float = 0.0
     floor: float = 0.01
     warm_up: int = 100
+    heads_first: int = 0
     weight_decay: float = 0.05
     momentum: float = 0.95
     clip: float = 1.0
@@ -67,7 +70,7 @@ class Recipe:
         """The share of the peak learning rates that a step gets."""
         left = (1.0 - self.progress(step, seconds)) / (1.0 - self.optimiser.hold)
         left = min(max(left, self.optimiser.floor), 1.0)
-        return left * min(1.0, (since_start + 1) / self.optimiser.warm_up)
+        return left * min(1.0, max(since_start + 1, 0) / self.optimiser.warm_up)
 
 
 def read_recipe(file: Path) -> Recipe:

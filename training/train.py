@@ -125,8 +125,10 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     log = Log(folder / ("log.jsonl" if rank == 0 else f"log-{rank}.jsonl"))
     over_at_s = clock.seconds + (args.piece or float("inf"))
     for step, current in enumerate(ahead(trainer, batches), first):
-        rate = recipe.rate(step, step - first, clock.seconds)
-        log.add(trainer.step(current, rate))
+        heads_rate = recipe.rate(step, step - first, clock.seconds)
+        since = step - first - recipe.optimiser.heads_first
+        rate = recipe.rate(step, since, clock.seconds)
+        log.add(trainer.step(current, rate, heads_rate))
         done = step + 1
         if done % recipe.log_every and done < recipe.steps:
             continue

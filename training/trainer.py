@@ -66,7 +66,9 @@ class Trainer:
         named = [*self.vlm.named_parameters(), *self.heads.named_parameters(prefix="heads")]
         self.parameters = [p for _, p in named]
         matrices = [p for name, p in named if _is_matrix(name, p)]
-        others = [p for name, p in named if not _is_matrix(name, p)]
+        others = [p for name, p in self.vlm.named_parameters() if not _is_matrix(name, p)]
+        # The heads last: what is saved of AdamW goes by number.
+        groups = [{"params": others}, {"params": list(self.heads.parameters())}]
         self.muon = Muon(
             matrices,
             lr=optimiser.muon,
@@ -74,7 +76,7 @@ class Trainer:
             momentum=optimiser.momentum,
         )
         self.adam = torch.optim.AdamW(
-            others, lr=optimiser.adam, betas=(0.9, 0.95), weight_decay=0.0, fused=self.cuda
+            groups, lr=optimiser.adam, betas=(0.9, 0.95), weight_decay=0.0, fused=self.cuda
         )
 
     def compile(self) -> None:
@@ -100,8 +102,13 @@ class Trainer:
         frames = self.renderer.compose(scenes, noise)
         return frames_to_patches(frames, *GRID, self.vlm.config.vision, self.dtype)
 
-    def step(self, prepared: Prepared, rate: float) -> list[Tensor]:
+    def step(
+        self, prepared: Prepared, rate: float, heads_rate: float | None = None
+    ) -> list[Tensor]:
         """One optimiser step at a share of the peak rates: the losses, and questions by kind.
+
+        Args:
+            rate: of the model and, without `heads_rate`, of the heads.
 
         Returns:
             [len(LOSSES)], asked [NUM_KINDS], right [NUM_KINDS]; on CUDA the next step overwrites
@@ -121,13 +128,13 @@ class Trainer:
         if dist.is_initialized():
             self._average_gradients()
         torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimiser.clip)
-        for optimiser, peak in (
-            (self.muon, self.recipe.optimiser.muon),
-            (self.adam, self.recipe.optimiser.adam),
-        ):
-            for group in optimiser.param_groups:
-                group["lr"] = peak * rate
-            optimiser.step()
+        peaks = self.recipe.optimiser
+        own, heads = self.adam.param_groups
+        self.muon.param_groups[0]["lr"] = peaks.muon * rate
+        own["lr"] = peaks.adam * rate
+        heads["lr"] = peaks.adam * (rate if heads_rate is None else heads_rate)
+        self.muon.step()
+        self.adam.step()
         return results
 
     def _average_gradients(self) -> None:
