@@ -118,7 +118,7 @@ def test_looks_are_of_pictures_that_training_may_show_and_drawn_by_its_renderer_
     shown: set[int] = set()
     for seed in range(20):
         world = World(seed, 2.0, WorldStyle(looks=0.5))
-        for _ in range(40):
+        for _ in range(300):
             pictures = world.advance().layers[FIRST_PICTURE:WORD_SLOT]
             shown |= {int(layer[0]) for layer in pictures if layer[-1] > 0}
     looks = {cell for cell in shown if cell >= own}

@@ -106,11 +106,17 @@ class Catalogue:
         """The class of a word, in small letters."""
         return self.number_class + 1 + _WORD_NUMBERS[word]
 
+    @property
+    def first_look(self) -> int:
+        """The first of the cells that show objects in one of LOOKS; they come after all others."""
+        return self.clutter_cell + NUM_CLUTTER
+
     def in_look(self, kind: Kind, look: int) -> Kind:
-        """An object in one of LOOKS, which come after all other cells."""
+        """An object in one of LOOKS; one that has a look already keeps it."""
+        if kind.cell >= self.first_look:
+            return kind
         object_cells = self.clutter_cell - len(SHAPES)
-        cell = self.clutter_cell + NUM_CLUTTER + look * object_cells + kind.cell
-        return dataclasses.replace(kind, cell=cell)
+        return dataclasses.replace(kind, cell=self.first_look + look * object_cells + kind.cell)
 
     def shape_in(self, shape: str, colour: str) -> Kind:
         """A shape in another colour."""
