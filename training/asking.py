@@ -17,8 +17,8 @@ WEIGHTS = {
     "number": 1.5, "word": 1.5, "direction": 2.5, "visible": 2.0, "is_there": 2.0, "where": 2.0,
     "anything_moving": 1.5, "blinking": 4.0, "faster": 8.0, "just_changed": 4.0, "did_cut": 3.0,
     "just_entered": 1.5, "just_left": 2.0, "did_leave": 1.5, "colour": 1.5, "ago": 1.5,
-    "there_ago": 1.5, "seen": 2.0, "times": 3.0, "distinct": 4.0, "before": 4.0, "after": 4.0,
-    "where_was": 4.0, "last_left": 2.0, "word_seen": 3.0,
+    "there_ago": 1.5, "seen": 2.0, "times": 3.0, "distinct": 4.0, "before": 7.0, "after": 7.0,
+    "where_was": 7.0, "last_left": 2.0, "word_seen": 3.0,
 }  # fmt: skip
 # What stays true of a stream for long.
 LASTING = frozenset(FAMILIES["memory"]) - {
