@@ -16,19 +16,17 @@ the environment variable IVL_TOKEN.
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
-from pydantic import ValidationError
-from websockets.asyncio.client import ClientConnection, connect, process_exception
+from websockets.asyncio.client import ClientConnection, process_exception
 from websockets.exceptions import ConnectionClosed
-from websockets.typing import Subprotocol
 
-from stream.client_heard import Answer, RefusedError, keep_newest, lost
+from stream.client_heard import Answer, RefusedError, lost
+from stream.client_watches import Watched, Watches
+from stream.dialling import dial, known_messages
 from stream.protocol import (
-    PROTOCOL,
-    SERVER_MESSAGES,
     AnswerDeltaMessage,
     AnswerDoneMessage,
     AnyServerMessage,
@@ -48,37 +46,9 @@ from stream.protocol import (
     StreamUnsubscribe,
 )
 
-__all__ = ["Answer", "Client", "RefusedError", "Watched", "dial"]
+__all__ = ["Answer", "Client", "RefusedError", "Watched"]
 
-Watched = StreamState | Stats | GoingAway
-_Heard = Watched | RefusedError | None
-_WATCHED_KEPT = 256
 _PAUSE_S = 0.5
-
-
-def dial(
-    url: str,
-    token: str | None,
-    judge: Callable[[Exception], Exception | None] = process_exception,
-) -> connect:
-    """What connects to a server of ivl.v1; `judge` gives None for an error worth another try."""
-    return connect(
-        url,
-        subprotocols=[Subprotocol(PROTOCOL)],
-        additional_headers={"Authorization": f"Bearer {token}"} if token else {},
-        compression=None,
-        process_exception=judge,
-    )
-
-
-async def known_messages(socket: ClientConnection) -> AsyncIterator[AnyServerMessage]:
-    """What the server says, but for messages of a later version of the protocol."""
-    async for data in socket:
-        try:
-            message = SERVER_MESSAGES.validate_json(data)
-        except ValidationError:
-            continue
-        yield message
 
 
 class Client:
@@ -90,7 +60,7 @@ class Client:
         self._ids = itertools.count(1)
         self._answers: dict[str, Answer] = {}
         self._accepting: dict[str, tuple[QueryCreate, asyncio.Future[None]]] = {}
-        self._watches: list[tuple[StreamSubscribe, asyncio.Queue[_Heard]]] = []
+        self._watches = Watches()
         self._num_ended = 0
         self._resume_token: str | None = None
         self._socket: ClientConnection | None = None
@@ -182,30 +152,18 @@ class Client:
             channels=channels or ("state", "stats"),
             stats_interval_ms=stats_interval_ms,
         )
-        watch = wanted, asyncio.Queue[_Heard](_WATCHED_KEPT)
-        self._watches.append(watch)
+        watch = self._watches.add(wanted)
         try:
-            await self.send(self._subscription(stream))
-            while (message := await watch[1].get()) is not None:
+            await self.send(self._watches.subscription(stream))
+            while (message := await watch.told.get()) is not None:
                 if isinstance(message, RefusedError):
                     raise message
                 yield message
             raise ConnectionError(self._over)
         finally:
             self._watches.remove(watch)
-            if all(stream != other.stream for other, _ in self._watches):
+            if stream not in self._watches.streams:
                 await self._unsubscribe(stream)
-
-    def _subscription(self, stream: str) -> StreamSubscribe:
-        """What all who watch a stream want of it, as often as any: only the last word is kept."""
-        wanted = [watched for watched, _ in self._watches if watched.stream == stream]
-        stats = [watched.stats_interval_ms for watched in wanted if "stats" in watched.channels]
-        channels: tuple[Channel, ...] = ("stats",) if stats else ()
-        if any("state" in watched.channels for watched in wanted):
-            channels = ("state", *channels)
-        return wanted[0].model_copy(
-            update={"channels": channels, "stats_interval_ms": min(stats, default=1000)}
-        )
 
     async def _unsubscribe(self, stream: str) -> None:
         """Nobody watches a stream any more; a connection that is not there need not be told."""
@@ -254,8 +212,7 @@ class Client:
             if not accepted.done():
                 accepted.set_exception(ConnectionError(self._over))
         self._lose(self._over)
-        for _, watch in self._watches:
-            keep_newest(watch, None)
+        self._watches.end()
 
     def _lose(self, why: str) -> None:
         """What was accepted and is open will never be answered."""
@@ -292,9 +249,7 @@ class Client:
             case ErrorMessage():
                 await self._refused(message, socket)
             case StreamState() | Stats() | GoingAway():
-                for wanted, watch in self._watches:
-                    if isinstance(message, GoingAway) or _is_for(message, wanted):
-                        keep_newest(watch, message)
+                self._watches.tell(message)
 
     async def _begin(self, message: SessionCreated, socket: ClientConnection) -> None:
         """A connection stands; the first thing is to take up the session of the last one."""
@@ -311,8 +266,8 @@ class Client:
     async def _catch_up(self, socket: ClientConnection) -> None:
         """What the lost connection may have swallowed is said again."""
         creates = [create for create, accepted in self._accepting.values() if not accepted.done()]
-        streams = {watched.stream for watched, _ in self._watches}
-        for message in (*map(self._subscription, streams), *creates):
+        subscriptions = map(self._watches.subscription, self._watches.streams)
+        for message in (*subscriptions, *creates):
             await socket.send(message.model_dump_json(exclude_none=True))
         self._ready.set()
 
@@ -334,17 +289,9 @@ class Client:
             self._lose(message.error.message)
             await self._catch_up(socket)
         elif message.stream is not None:
-            for wanted, watch in self._watches:
-                if wanted.stream == message.stream:
-                    keep_newest(watch, RefusedError(message))
+            self._watches.refuse(message.stream, message)
         elif message.fatal and self.session is None:
             raise RefusedError(message)
-
-
-def _is_for(message: StreamState | Stats, wanted: StreamSubscribe) -> bool:
-    """Whether who wants this is told of that."""
-    channel = "state" if isinstance(message, StreamState) else "stats"
-    return message.stream == wanted.stream and channel in wanted.channels
 
 
 if __name__ == "__main__":

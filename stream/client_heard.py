@@ -2,11 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
 
 from stream.protocol import AnswerDeltaMessage, AnswerDoneMessage, ErrorMessage, QueryCancel
-
-T = TypeVar("T")
 
 
 class RefusedError(Exception):
@@ -72,10 +69,3 @@ def lost(id: str, why: str) -> AnswerDoneMessage:
             "latency_ms": {"total": 0.0},
         }
     )
-
-
-def keep_newest(queue: asyncio.Queue[T], item: T) -> None:
-    """Let an item wait, in the place of the oldest if need be."""
-    if queue.full():
-        queue.get_nowait()
-    queue.put_nowait(item)

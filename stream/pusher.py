@@ -12,7 +12,8 @@ from typing import Self
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from stream.client import RefusedError, dial, known_messages
+from stream.client_heard import RefusedError
+from stream.dialling import dial, known_messages
 from stream.protocol import ErrorMessage, FrameAck, IngestReady
 
 
