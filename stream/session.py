@@ -18,25 +18,17 @@ from stream.buffer import FrameBuffer, FullPolicy, ScheduledFrame
 from stream.dialogues import MAX_TURNS, Turn
 from stream.engine import NO_FRAME, Engine
 from stream.events import (
-    AnswerDone,
     AnswerStatus,
     DropReason,
     Event,
-    FrameAdmitted,
-    FrameDone,
     FrameDropped,
     QuestionAccepted,
     SourceCondition,
     SourceState,
 )
 from stream.monitor import Monitor, MonitorReport
-from stream.question import (
-    AT_END,
-    Question,
-    QuestionRefusedError,
-    SamplingParams,
-    check_question,
-)
+from stream.progress import Progress
+from stream.question import Question, QuestionRefusedError, SamplingParams, check_question
 from stream.reader import FrameReader
 
 Listener = Callable[[Event], None]
@@ -79,14 +71,11 @@ class StreamSession:
         self._clock = clock
         self._info = source.info
         self._monitor = Monitor(config.fps)
+        self._progress = Progress()
         self._listeners: list[Listener] = []
         self._changed = threading.Condition(threading.RLock())
         self._ids = itertools.count(1)
         self._scheduled: list[tuple[float, Question]] = []
-        self._open_questions = 0
-        self._frames_under_way = 0
-        self._last_pts_s: float | None = None
-        self._source_state: SourceState | None = None
         self._stopped = False
         policy = config.on_full or (FullPolicy.DROP_OLDEST if self._info.live else FullPolicy.WAIT)
         capacity = FILE_BUFFER_FRAMES if policy is FullPolicy.WAIT else LIVE_BUFFER_FRAMES
@@ -185,9 +174,9 @@ class StreamSession:
             accepted = QuestionAccepted(question.stream, question.id, asker, text)
             # Its room is taken now: what was accepted must not be refused when its moment comes.
             self._engine.reserve()
-            begun = self._thread.ident is not None and not self._frames_ended()
+            begun = self._thread.ident is not None and not self._progress.frames_ended
             # What is asked now of a stream that has begun waits in the engine for its first frame.
-            if self._reached(at_s) or (at_s <= 0 and begun):
+            if self._progress.reached(at_s) or (at_s <= 0 and begun):
                 self._engine.ask(question, reserved=True)
             else:
                 self._scheduled.append((at_s, question))
@@ -219,12 +208,12 @@ class StreamSession:
     @property
     def open_questions(self) -> int:
         with self._changed:
-            return self._open_questions
+            return self._progress.open_questions
 
     @property
     def source_state(self) -> SourceState | None:
         with self._changed:
-            return self._source_state
+            return self._progress.source_state
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the source has ended and every frame and question with it.
@@ -234,7 +223,7 @@ class StreamSession:
         """
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._frames_ended() and not self._open_questions, timeout_s
+                lambda: self._progress.frames_ended and not self._progress.open_questions, timeout_s
             )
 
     def stop(self, reason: str = "the stream was stopped") -> None:
@@ -254,27 +243,13 @@ class StreamSession:
         self._reader.stop()
         self._engine.close_stream(self._config.name, reason)
 
-    @property
-    def _failed(self) -> bool:
-        state = self._source_state
-        return state is not None and state.condition is SourceCondition.FAILED
-
-    def _frames_ended(self) -> bool:
-        state = self._source_state
-        return state is not None and state.over and not self._frames_under_way
-
-    def _reached(self, at_s: float) -> bool:
-        if at_s == AT_END:
-            return self._last_pts_s is not None and self._frames_ended()
-        return self._last_pts_s is not None and self._last_pts_s >= at_s
-
     def _publish(self, event: Event) -> None:
         """Count an event, pass it on, and ask the questions whose moment it brought."""
         with self._changed:
-            if isinstance(event, SourceState) and self._failed:
+            if isinstance(event, SourceState) and self._progress.failed:
                 return  # its reader ends, too, but that it failed is the last word
             self._monitor.record(event)
-            self._count(event)
+            self._progress.record(event)
             for listener in list(self._listeners):
                 self._tell(listener, event)
             self._ask_scheduled()
@@ -289,34 +264,19 @@ class StreamSession:
             if listener in self._listeners:
                 self._listeners.remove(listener)
 
-    def _count(self, event: Event) -> None:
-        match event:
-            case FrameAdmitted():
-                self._frames_under_way += 1
-            case FrameDropped(tick=int()):
-                self._frames_under_way -= 1
-            case FrameDone(pts_s=pts_s):
-                self._frames_under_way -= 1
-                self._last_pts_s = pts_s
-            case QuestionAccepted():
-                self._open_questions += 1
-            case AnswerDone():
-                self._open_questions -= 1
-            case SourceState():
-                self._source_state = event
-
     def _ask_scheduled(self) -> None:
         """Ask what the stream has reached; cancel what it can no longer reach."""
-        reached = [entry for entry in self._scheduled if self._reached(entry[0])]
+        progress = self._progress
+        reached = [entry for entry in self._scheduled if progress.reached(entry[0])]
         lost = []
-        if self._frames_ended():
+        if progress.frames_ended:
             lost = [entry for entry in self._scheduled if entry not in reached]
         # Taken out first: asking and cancelling publish, which comes back here.
         self._scheduled = [e for e in self._scheduled if e not in reached and e not in lost]
         for _, question in reached:
             self._ask_now(question)
         for _, question in lost:
-            pts_s = self._last_pts_s
+            pts_s = progress.last_pts_s
             reason = NO_FRAME if pts_s is None else f"the stream ended at {pts_s:.1f} s"
             self._cancel_unasked(question, reason)
 
