@@ -326,10 +326,3 @@ AnyServerMessage = (
 SERVER_MESSAGES: TypeAdapter[AnyServerMessage] = TypeAdapter(
     Annotated[AnyServerMessage, Field(discriminator="type")]
 )
-
-
-def in_ms(seconds: float | None) -> float | None:
-    """Seconds as milliseconds to a hundredth; None, and what never ends, stay None."""
-    if seconds is None or seconds == float("inf"):
-        return None
-    return round(seconds * 1e3, 2)

@@ -13,7 +13,6 @@ from stream.protocol import (
     LatencyMs,
     Stats,
     StreamState,
-    in_ms,
 )
 from stream.verdict import verdict
 
@@ -33,10 +32,10 @@ def answer_done(id: str, number: int, event: AnswerDone) -> AnswerDoneMessage:
             count=event.num_frames, last_seq=event.last_seq, last_pts_s=event.last_pts_s
         ),
         latency_ms=LatencyMs(
-            queue=in_ms(event.queue_s),
-            first_token=in_ms(event.time_to_first_token_s),
-            total=in_ms(event.total_s) or 0.0,
-            frame_age=in_ms(event.frame_age_s),
+            queue=_in_ms(event.queue_s),
+            first_token=_in_ms(event.time_to_first_token_s),
+            total=_in_ms(event.total_s) or 0.0,
+            frame_age=_in_ms(event.frame_age_s),
         ),
     )
 
@@ -61,14 +60,14 @@ def stats_of(name: str, report: MonitorReport, state_bytes: int, memory_bytes: i
         due=report.due,
         on_time_ratio=report.on_time_ratio,
         worst_window=report.worst_window,
-        latency_ms_p50=in_ms(report.latency_p50_s),
-        latency_ms_p95=in_ms(report.latency_p95_s),
-        latency_ms_p99=in_ms(report.latency_p99_s),
+        latency_ms_p50=_in_ms(report.latency_p50_s),
+        latency_ms_p95=_in_ms(report.latency_p95_s),
+        latency_ms_p99=_in_ms(report.latency_p99_s),
         read=report.read,
         processed=report.processed,
         dropped=report.dropped,
         recent_fps=report.recent_fps,
-        recent_latency_ms=in_ms(report.recent_latency_s),
+        recent_latency_ms=_in_ms(report.recent_latency_s),
         stages_ms={stage: round(1e3 * p50, 2) for stage, (p50, _) in report.stage_s.items()},
         state_bytes=state_bytes,
         memory_bytes=memory_bytes,
@@ -110,3 +109,10 @@ def refusal(
 
 def sentence(text: str) -> str:
     return text if len(text) <= _SENTENCE_CHARS else text[: _SENTENCE_CHARS - 1] + "…"
+
+
+def _in_ms(seconds: float | None) -> float | None:
+    """Seconds as milliseconds to a hundredth; None, and what never ends, stay None."""
+    if seconds is None or seconds == float("inf"):
+        return None
+    return round(seconds * 1e3, 2)
