@@ -4,9 +4,8 @@ Whoever has the socket feeds it messages and events, and does what it returns, a
 order. A session outlives its connection: answers that ended meanwhile are kept for the next one.
 """
 
-from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from pydantic import ValidationError
@@ -16,7 +15,6 @@ from stream.monitor import MonitorReport
 from stream.protocol import (
     CLIENT_MESSAGES,
     AnswerDeltaMessage,
-    AnswerDoneMessage,
     ErrorCode,
     GoingAway,
     Ping,
@@ -31,13 +29,10 @@ from stream.protocol import (
     StreamUnsubscribe,
 )
 from stream.protocol_effects import Ask, Cancel, Effect, Resume, Send
-from stream.protocol_replies import answer_done, invalid, refusal, sentence, stats_of, stream_state
+from stream.protocol_memory import Memory, OpenQuery
+from stream.protocol_replies import invalid, refusal, sentence, stats_of, stream_state
 from stream.question import MAX_QUESTION_CHARS, QuestionRefusedError, check_question
 from stream.token_bucket import TokenBucket
-
-_REMEMBERED_IDS = 1024
-# All of them must fit into an outbox at once: who takes up a session may ask for all.
-_KEPT_ANSWERS, _KEPT_CHARS = 64, 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,38 +67,10 @@ class Streams(Protocol):
 
 
 @dataclass(slots=True)
-class _Query:
-    stream: str
-    question_id: int | None = None
-    num_chars: int = 0
-
-
-@dataclass(slots=True)
 class _Subscription:
     state: bool
     stats_every_s: float | None
     stats_due_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """An end of an answer; `num_chars` as JSON."""
-
-    done: AnswerDoneMessage
-    num_chars: int
-
-
-@dataclass(slots=True)
-class _Memory:
-    """What goes on when the connection is lost."""
-
-    asker: str
-    bucket: TokenBucket
-    default_stream: str | None = None
-    open: dict[str, _Query] = field(default_factory=dict)
-    ended: OrderedDict[str, None] = field(default_factory=OrderedDict)
-    kept: deque[_Kept] = field(default_factory=lambda: deque(maxlen=_KEPT_ANSWERS))
-    num_ended: int = 0
 
 
 class ProtocolSession:
@@ -115,7 +82,7 @@ class ProtocolSession:
         self.name, self.token = name, token
         self._streams, self._limits = streams, limits
         bucket = TokenBucket(limits.queries_per_s, limits.query_burst, now_s)
-        self._memory = _Memory(f"session {name}", bucket)
+        self._memory = Memory(f"session {name}", bucket)
         self._subscriptions: dict[str, _Subscription] = {}
         self._draining = False
 
@@ -214,9 +181,7 @@ class ProtocolSession:
         # The token stays that of the memory: a client that never hears of this has no other.
         self._memory, self.token = lost._memory, lost.token
         self._memory.default_stream = newer or self._memory.default_stream
-        missed: list[Effect] = [
-            Send(kept.done) for kept in self._memory.kept if kept.done.number > after
-        ]
+        missed = [Send(done) for done in self._memory.ends_after(after)]
         return [self._updated(resumed=True), *missed]
 
     def _create(self, message: QueryCreate, now_s: float) -> list[Effect]:
@@ -242,7 +207,7 @@ class ProtocolSession:
         if wait_s := memory.bucket.wait_s(now_s):
             return [Send(refusal("rate_limited", "You ask too fast.", id=id, retry_after_s=wait_s))]
         memory.bucket.take()
-        memory.open[id] = _Query(stream)
+        memory.open[id] = OpenQuery(stream)
         deadline_s = None if message.deadline_ms is None else message.deadline_ms / 1e3
         return [Ask(id, stream, text, message.max_tokens, deadline_s)]
 
@@ -302,7 +267,7 @@ class ProtocolSession:
         return sentence(f"There is no stream {name}; there are: {known}.")
 
     def _delta(self, event: AnswerDelta) -> list[Effect]:
-        id = self._id_of(event)
+        id = self._memory.id_of(event)
         if id is None:
             return []
         query = self._memory.open[id]
@@ -310,23 +275,5 @@ class ProtocolSession:
         return [Send(AnswerDeltaMessage(id=id, seq=seq, delta=event.text))]
 
     def _done(self, event: AnswerDone) -> list[Effect]:
-        memory, id = self._memory, self._id_of(event)
-        if id is None:
-            return []
-        del memory.open[id]
-        memory.ended[id] = None
-        if len(memory.ended) > _REMEMBERED_IDS:
-            memory.ended.popitem(last=False)
-        memory.num_ended += 1
-        done = answer_done(id, memory.num_ended, event)
-        memory.kept.append(_Kept(done, len(done.to_json())))
-        while len(memory.kept) > 1 and sum(one.num_chars for one in memory.kept) > _KEPT_CHARS:
-            memory.kept.popleft()
-        return [Send(done)]
-
-    def _id_of(self, event: AnswerDelta | AnswerDone) -> str | None:
-        """The client's own name of a question that is open."""
-        for id, query in self._memory.open.items():
-            if (query.stream, query.question_id) == (event.stream, event.question_id):
-                return id
-        return None
+        id = self._memory.id_of(event)
+        return [] if id is None else [Send(self._memory.end(id, event))]
