@@ -102,7 +102,7 @@ def _subjects(question: str) -> list[str]:
     names = ALL_NAMES.findall(re.sub(r"(the )?(word|number) \w+", "", question.lower()))
     for sort in ("word", "number"):
         names += [sort] if re.search(rf"\bthe {sort}\b", question.lower()) else []
-    return names
+    return list(dict.fromkeys(names))
 
 
 def _region(x: float, y: float) -> str:

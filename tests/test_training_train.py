@@ -99,7 +99,7 @@ def test_a_short_answer_weighs_as_much_as_a_long_one() -> None:
 
 
 def test_the_recipe_in_the_repository_is_whole() -> None:
-    for name in ("nano", "smoke"):
+    for name in ("nano", "more", "smoke"):
         recipe = read_recipe(Path(__file__).parent.parent / "training" / f"{name}.toml")
         assert len(recipe.losses) == len(LOSSES)
 
@@ -155,6 +155,29 @@ def test_a_run_goes_on_where_a_piece_of_it_ended(
     steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
     assert load_model(str(out / "checkpoint")).trained
+
+
+def test_a_run_that_begins_with_weights_knows_what_they_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own tokenizer, old streams from the first step on, and no weight moved by new heads."""
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "run"
+    recipe.write_text(
+        "steps = 100\nbegin = 0.98\nlog_every = 1\n[data]\nstreams = 2\nframes = 8\ndialogues = 1\n"
+        "fps = [2.0]\n[optimiser]\nheads_first = 9\n"
+    )
+    nano = Path("assets/nano")
+    args = ["--out", str(out), "--recipe", str(recipe), "--weights", str(nano), "--workers", "0"]
+    monkeypatch.setattr("sys.argv", ["train", *args])
+    main()
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [99, 100]
+    # Untrained weights begin at the logarithm of the vocabulary, 7.6 nats.
+    assert all(line["answers"] < 1.0 and line["rate"] == 0.0 for line in lines)
+    assert lines[1]["classes"] < lines[0]["classes"]
+    assert (out / "tokenizer.json").read_bytes() == (nano / "tokenizer.json").read_bytes()
+    before, after = (load_model(str(f)).vlm.state_dict() for f in (nano, out / "checkpoint"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_the_window_is_short_and_the_frame_is_64_tokens() -> None:

@@ -17,8 +17,8 @@ class Optimiser:
         hold: for which share of the training they stay, before they begin to fall.
         floor: the share of them that is left at the end.
         warm_up: steps from nothing to the peak, after every start.
-        heads_first: steps after every start in which the heads alone learn: new ones on weights
-            that know much.
+        heads_first: steps at the very start in which the heads alone learn: for weights that know
+            much.
         clip: the largest norm of all gradients together.
     """
 
@@ -40,12 +40,14 @@ class Recipe:
     Attributes:
         steps, seconds: the training ends with whichever runs out first, and the learning rate
             falls towards that end; 0 seconds: no limit.
+        begin: how much of it counts as done at the start: for weights that know much.
         losses: the weight of each of `LOSSES`.
         log_every: steps.
     """
 
     steps: int
     seconds: float = 0.0
+    begin: float = 0.0
     losses: tuple[float, ...] = (1.0, 0.3, 0.2, 0.1, 0.3, *[0.1] * 10, *[0.2] * 4, 0.1, 0.2, 0.1)
     log_every: int = 50
     data: DataConfig = field(default_factory=DataConfig)
@@ -58,6 +60,8 @@ class Recipe:
             )
         if self.data.frames % self.data.dialogues:
             raise ValueError("dialogues must divide frames")
+        if not 0.0 <= self.begin < 1.0:
+            raise ValueError(f"begin must be 0 or more and below 1: {self.begin}")
         if not 0.0 <= self.optimiser.hold < 1.0:
             raise ValueError(f"hold must be 0 or more and below 1: {self.optimiser.hold}")
 

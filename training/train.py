@@ -3,6 +3,7 @@
     python -m training.train --out runs/nano                                 # on a GPU
     python -m training.train --out runs/nano --piece 480                     # so long; again: go on
     torchrun --nproc-per-node 2 -m training.train --out runs/nano            # on two
+    python -m training.train --out runs/more --weights assets/nano --recipe training/more.toml
     python -m training.train --out runs/smoke --recipe training/smoke.toml   # two minutes on a CPU
 
 Every step draws a piece of some streams on the device, lets the model watch it from where it left
@@ -14,6 +15,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from model.infinitevl import InfiniteVL
-from model.weights import finish, random_weights
+from model.weights import finish, load_weights, random_weights
 from training.asking import FAMILY_NAMES
 from training.data import Batch, loader
 from training.losses import LOSSES
@@ -103,9 +105,14 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer_file = folder / "tokenizer.json"
     if not tokenizer_file.exists():
-        write_tokenizer(tokenizer_file)
+        if args.weights:
+            shutil.copyfile(args.weights / tokenizer_file.name, tokenizer_file)
+        else:
+            write_tokenizer(tokenizer_file)
     saved = folder / PROGRESS
-    before = json.loads(saved.read_text()) if saved.exists() else {"step": 0, "seconds": 0.0}
+    before = {"step": recipe.begin * recipe.steps, "seconds": recipe.begin * recipe.seconds}
+    if saved.exists():
+        before = json.loads(saved.read_text())
     first, clock = int(before["step"]), Clock(float(before["seconds"]))
     if recipe.progress(first, clock.seconds) >= 1.0:
         print(f"{folder} has been trained to the end: {first} steps")
@@ -117,17 +124,19 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(args.seed)
     device = join_others()
-    trainer = Trainer(initial_model(device, args.seed), recipe, device)
+    vlm = load_weights(args.weights, device) if args.weights else initial_model(device, args.seed)
+    trainer = Trainer(vlm, recipe, device)
+    heads_first = recipe.optimiser.heads_first
     if saved.exists():
         trainer.resume(folder)
+        heads_first = 0
     if device.type == "cuda":
         trainer.compile()
     log = Log(folder / ("log.jsonl" if rank == 0 else f"log-{rank}.jsonl"))
     over_at_s = clock.seconds + (args.piece or float("inf"))
     for step, current in enumerate(ahead(trainer, batches), first):
         heads_rate = recipe.rate(step, step - first, clock.seconds)
-        since = step - first - recipe.optimiser.heads_first
-        rate = recipe.rate(step, since, clock.seconds)
+        rate = recipe.rate(step, step - first - heads_first, clock.seconds)
         log.add(trainer.step(current, rate, heads_rate))
         done = step + 1
         if done % recipe.log_every and done < recipe.steps:
@@ -190,6 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the small checkpoint.")
     parser.add_argument("--out", required=True, help="folder of the run")
     parser.add_argument("--recipe", type=Path, default=Path(__file__).parent / "nano.toml")
+    parser.add_argument("--weights", type=Path, help="a checkpoint's folder to begin with")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--piece", type=float, default=0.0, help="stop after so many seconds")
     parser.add_argument("--workers", type=int, default=8)
