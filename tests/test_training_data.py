@@ -4,7 +4,6 @@ import itertools
 import random
 from collections import Counter
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -208,7 +207,7 @@ def test_what_has_just_happened_is_asked_as_long_as_it_is_fresh(
 def test_movement_is_asked_about_at_every_rate(tokenizer: ChatTokenizer, fps: float) -> None:
     """It lasts, unlike what has just happened, of which fast streams have less a frame."""
     rows = [eight_minutes(tokenizer, fps, 0.8, seed=seed) for seed in (1, 2, 3)]
-    counts = Counter(asked.family for asked in chain.from_iterable(rows))
+    counts = Counter(asked.family for asked in itertools.chain.from_iterable(rows))
     for family, least in (("direction", 0.01), ("anything_moving", 0.009), ("faster", 0.003)):
         assert counts[family] > least * counts.total(), (family, counts[family])
 

@@ -63,12 +63,12 @@ class Trainer:
 
     def _make_optimisers(self) -> None:
         optimiser = self.recipe.optimiser
-        named = [*self.vlm.named_parameters(), *self.heads.named_parameters(prefix="heads")]
-        self.parameters = [p for _, p in named]
+        named, heads = list(self.vlm.named_parameters()), list(self.heads.parameters())
+        self.parameters = [p for _, p in named] + heads
         matrices = [p for name, p in named if _is_matrix(name, p)]
-        others = [p for name, p in self.vlm.named_parameters() if not _is_matrix(name, p)]
+        others = [p for name, p in named if not _is_matrix(name, p)]
         # The heads last: what is saved of AdamW goes by number.
-        groups = [{"params": others}, {"params": list(self.heads.parameters())}]
+        groups = [{"params": others}, {"params": heads}]
         self.muon = Muon(
             matrices,
             lr=optimiser.muon,
@@ -216,8 +216,8 @@ def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:
-    """What Muon takes: products of layers, not tables, kernels, heads and single weights."""
-    apart = ("embed_tokens", "patch_embed", "conv_weight", "heads")
+    """What Muon takes: products of layers, not tables, kernels and single weights."""
+    apart = ("embed_tokens", "patch_embed", "conv_weight")
     return parameter.ndim == 2 and not any(part in name for part in apart)
 
 
