@@ -11,7 +11,7 @@ from model.infinitevl import InfiniteVL
 from tests.closeness import assert_close
 from tests.small_models import LINEAR, SLIDING, SMALL, small_model
 from training.carried import Carried
-from training.stream_pass import Branches, stream_pass
+from training.stream_pass import Branches, Passed, stream_pass
 
 GRID = (2, 3)
 FRAMES = 12
@@ -140,3 +140,24 @@ def test_every_weight_gets_a_gradient() -> None:
     ]
     assert without == []
     assert passed.watched.shape == (2, FRAMES, 6, 32) and passed.watched.requires_grad
+    assert passed.half_way[0].shape == (2, 2, 1, 4, 32)
+
+
+def test_half_way_a_question_is_what_the_layers_so_far_make_of_it() -> None:
+    """Before the first layer its embedding; later what is left if the other layers add nothing."""
+    with torch.inference_mode():
+        vlm = small_model()
+        frames, times_s = torch.randn(2, 4, 6, 32), torch.arange(4.0).double().expand(2, -1)
+        branches = Branches(torch.randint(0, 60, (2, 2, 1, 5)), torch.full((2, 2, 1), 5))
+
+        def passed(watch: int) -> Passed:
+            start = two_streams(vlm)
+            return stream_pass(vlm, frames, times_s, start, [branches], GRID, watch=watch)
+
+        decoder = vlm.language_model
+        assert torch.equal(passed(0).half_way[0], decoder.embed_tokens(branches.ids))
+        half_way = passed(2).half_way[0]
+        for layer in decoder.layers[2:]:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        assert_close("after two layers", decoder.norm(half_way), passed(0).hidden[0], 1e-5)

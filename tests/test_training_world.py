@@ -294,7 +294,7 @@ def test_what_can_be_recollected_is_what_questions_are_answered(seed: int) -> No
     families = ("before", "after", "where_was", "times", "gone_yet", "seen")
     for _ in range(1200):
         world.advance()
-        rows = dict(zip(world.casting.class_of, world.recollect(), strict=True))
+        rows = {name: world.recollect(name) for name in world.casting.class_of}
         for family in families:
             qa = ask(world, rng, family)
             name = next((n for n in rows if qa and re.search(rf"\b{n}\b", qa.question)), None)

@@ -49,7 +49,8 @@ class Asked:
     """A question with its answer as token ids.
 
     ids: the prompt and the answer; prompt: how many of them are the prompt; targets: the answer
-    and its end; kind: as in `Rows`.
+    and its end; kind: as in `Rows`; named: where the prompt names the one thing it is about (its
+    last token), and what can be recollected of that; nothing if it names none.
     """
 
     ids: list[int]
@@ -59,6 +60,7 @@ class Asked:
     question: str = ""
     answer: str = ""
     family: str = ""
+    named: tuple[float, ...] = ()
 
 
 NOTHING_TO_ASK = Asked([0], 1, [], -1)
@@ -104,7 +106,7 @@ class Asking:
                 qa = ask(world, rng, family)
                 if qa is None or (known_s is not None and qa.distance_s > known_s - KNOWN_MARGIN_S):
                     continue
-                row = self._row(world, rng, qa, past)
+                row = self._row(world, rng, qa, past, lasting)
                 if len(row.ids) <= length and len(row.targets) <= ANSWER:
                     self._asked[family] += 1.0 / WEIGHTS.get(family, 1.0)
                     return row
@@ -135,11 +137,26 @@ class Asking:
             order += sorted(ready, key=self._asked.__getitem__)
         return order
 
-    def _row(self, world: World, rng: random.Random, qa: QA, past: list[Asked]) -> Asked:
+    def _row(
+        self, world: World, rng: random.Random, qa: QA, past: list[Asked], lasting: bool
+    ) -> Asked:
         question = with_manners(qa.question, rng)
         prompt = self._tokenizer.question_prompt(question, [(a.question, a.answer) for a in past])
         far = qa.distance_s * world.fps > self._far_frames
         kind = 2 * FAMILY_NAMES.index(qa.family) + far
         answer = self._encode(qa.answer)
         targets = [*answer, self._tokenizer.im_end_id]
-        return Asked(prompt + answer, len(prompt), targets, kind, question, qa.answer, qa.family)
+        alone = self._tokenizer.question_prompt(question)
+        named = self._named(world, prompt, len(alone), qa.about) if lasting else ()
+        ids = prompt + answer
+        return Asked(ids, len(prompt), targets, kind, question, qa.answer, qa.family, named)
+
+    def _named(self, world: World, prompt: list[int], own: int, name: str) -> tuple[float, ...]:
+        """`own`: the length of the prompt without earlier turns, which may name it, too."""
+        if name not in world.casting.class_of:
+            return ()
+        tokens = self._encode(f" {name}")
+        for end in range(len(prompt), len(prompt) - own, -1):
+            if prompt[end - len(tokens) : end] == tokens:
+                return (end - 1, *world.recollect(name)[1:])
+        return ()

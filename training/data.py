@@ -20,9 +20,11 @@ from training.asking import ANSWER, Asked, Asking
 from training.life import EARLY, DataConfig, Life, Piece
 from training.nano import GRID, VOCAB_SIZE, nano_config
 from training.stream_pass import Branches
-from training.world_scene import stack_scenes
+from training.world import RECOLLECTED
+from training.world_scene import UNKNOWN, stack_scenes
 
 IGNORED = -100
+_NAMED = (0.0, *(UNKNOWN,) * (len(RECOLLECTED) - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +34,15 @@ class Rows:
     branches; first [B, n, M] int64: the last place of the prompt; targets [B, n, M, ANSWER] int64:
     the ids of the answer and of its end, IGNORED after it; kinds [B, n, M] int64: twice the
     number of the family, one more if the evidence is further back than four windows; -1 for a row
-    that teaches nothing.
+    that teaches nothing; named [B, n, M, len(RECOLLECTED)] int64: the place in the row of the thing
+    that it is about, and what can be recollected of that, UNKNOWN where there is no plain answer.
     """
 
     branches: Branches
     first: Tensor
     targets: Tensor
     kinds: Tensor
+    named: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +69,15 @@ class Batch:
         own = [self.scenes, self.times_s, self.fresh, self.wiped, self.recollected]
         for rows in self.asked:
             branches = rows.branches
-            own += [branches.ids, branches.lengths, rows.first, rows.targets, rows.kinds]
+            own += [branches.ids, branches.lengths]
+            own += [rows.first, rows.targets, rows.kinds, rows.named]
         return own
 
     def like(self, tensors: list[Tensor]) -> "Batch":
         """Other tensors in the same order."""
         scenes, times_s, fresh, wiped, recollected, *rows = tensors
         asked = tuple(
-            Rows(Branches(*rows[i : i + 2]), *rows[i + 2 : i + 5]) for i in range(0, len(rows), 5)
+            Rows(Branches(*rows[i : i + 2]), *rows[i + 2 : i + 6]) for i in range(0, len(rows), 6)
         )
         return Batch(scenes, times_s, fresh, wiped, self.group, recollected, asked)
 
@@ -165,6 +170,7 @@ def stack_rows(asked: list[Asked], shape: tuple[int, int, int], length: int) -> 
         numbers([a.prompt - 1 for a in asked]),
         stack([a.targets for a in asked], ANSWER, IGNORED),
         numbers([a.kind for a in asked]),
+        torch.tensor([a.named or _NAMED for a in asked]).long().view(*shape, len(RECOLLECTED)),
     )
 
 

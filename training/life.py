@@ -107,7 +107,7 @@ class Life:
             piece.short.extend(ask(config.short) for _ in range(config.questions))
             if (frame + 1) % every == 0:
                 piece.long.append(ask(config.long, turns=self._turns))
-                told = world.recollect() if lasting else []
+                told = [world.recollect(name) for name in world.casting.class_of if lasting]
                 piece.recollected.append(told + [_NO_ONE] * (MAX_CAST - len(told)))
             self._remember(piece.short[-1])
         return piece

@@ -5,7 +5,8 @@ thing a cell shows, the text it is part of, letter by letter, and, further up, w
 and what has to be remembered: what came before it, how often it has been there, how many different
 things there were, what came last, what left last and from where, what has just happened. A question
 is asked about one of these now and then; here every frame is. So are, at some moments, the
-recurrent states: what they tell of each thing (training/recollection.py).
+recurrent states: what they tell of each thing (training/recollection.py). And a question that names
+a thing is to know all that can be asked of it, half way up already, whatever it asks.
 """
 
 from collections.abc import Sequence
@@ -42,7 +43,10 @@ CHOICES = {
     "entered": 2, "left": 2, "cut": 2, "changed": len(CHANGES),
     "how_often": MAX_TIMES + 1, "last_at": len(REGIONS), "still_there": 2,
 }  # fmt: skip
-LOSSES = ("answers", "classes", "glyphs", "motions", "letters", *KNOWN, *RECOLLECTED[1:])
+LOSSES = (
+    "answers", "classes", "glyphs", "motions", "letters", *KNOWN, *RECOLLECTED[1:],
+    *(f"named_{name}" for name in RECOLLECTED[1:]),
+)  # fmt: skip
 # Most cells show no more than background.
 BACKGROUND_WEIGHT = 0.15
 # Movement is known after the first group of layers, and there the past is to be ready for the rest.
@@ -67,6 +71,7 @@ class Heads(nn.Module):
             # Added to a model that knows much, they are not to begin with loud mistakes.
             nn.init.zeros_(head.get_parameter("weight"))
         self.recollection = Recollection(config)
+        self.named = nn.Linear(hidden_size, TOLD)
 
     def knows(self, told: Tensor, names: Sequence[str] = KNOWN) -> list[Tensor]:
         """What vectors [..., n] tell of each name: [..., how many answers it has]."""
@@ -117,6 +122,7 @@ def losses(
     )
     seen = cell_losses(heads, image_tokens, passed.watched.flatten(0, 1), labels)
     seen += recollection_losses(heads, passed.memories, batch.recollected)
+    seen += named_losses(heads, passed.half_way, batch.asked)
     hidden = [_at_answers(h, rows) for h, rows in zip(passed.hidden, batch.asked, strict=True)]
     targets = torch.cat([rows.targets.flatten(0, 2) for rows in batch.asked])
     kinds = torch.cat([rows.kinds.flatten() for rows in batch.asked])
@@ -186,6 +192,18 @@ def recollection_losses(
     ]
 
 
+def named_losses(heads: Heads, half_way: Sequence[Tensor], asked: Sequence[Rows]) -> list[Tensor]:
+    """What questions know of the thing they name, at its name; vectors as of `Passed`."""
+    named = torch.cat([rows.named.flatten(0, 2) for rows in asked])
+    at = torch.cat([_at(h, rows.named[..., :1]) for h, rows in zip(half_way, asked, strict=True)])
+    _, *labels = named.unbind(-1)
+    told = heads.named(at.squeeze(1))
+    return [
+        _mean(known, label)
+        for known, label in zip(heads.knows(told, RECOLLECTED[1:]), labels, strict=True)
+    ]
+
+
 def _mean(logits: Tensor, labels: Tensor) -> Tensor:
     """The loss over the labels that count; 0 if there are none."""
     total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
@@ -194,7 +212,11 @@ def _mean(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _at_answers(hidden: Tensor, rows: Rows) -> Tensor:
     """What predicts the answers: [B, n, M, T, hidden] -> [B * n * M, ANSWER, hidden]."""
-    flat = hidden.flatten(0, 2)
     steps = torch.arange(rows.targets.shape[-1], device=hidden.device)
-    places = (rows.first.flatten()[:, None] + steps).clamp_max(flat.shape[1] - 1)
+    return _at(hidden, (rows.first[..., None] + steps).clamp_max(hidden.shape[3] - 1))
+
+
+def _at(hidden: Tensor, places: Tensor) -> Tensor:
+    """Vectors at places of rows: [B, n, M, T, hidden], [B, n, M, k] -> [B * n * M, k, hidden]."""
+    flat, places = hidden.flatten(0, 2), places.flatten(0, 2)
     return flat.gather(1, places[..., None].expand(-1, -1, flat.shape[-1]))

@@ -41,7 +41,10 @@ _FIGURES = {name: str(i) for i, name in enumerate(NUMBER_NAMES)}
 
 @dataclass(frozen=True, slots=True)
 class QA:
-    """A question, its one right answer, and what sort of question it is."""
+    """A question, its one right answer, and what sort of question it is.
+
+    about: the name of the thing it names, if that is one thing.
+    """
 
     family: str
     memory: bool
@@ -49,6 +52,7 @@ class QA:
     answer: str
     distance_s: float
     yes_no: bool
+    about: str = ""
 
 
 def ask(
@@ -75,7 +79,9 @@ def _ask(world: World, rng: random.Random, family: str, wording: Wording) -> QA 
     question = fill(expand(pattern, rng), draft.fields)
     distance_s = min(draft.distance_s, world.now)
     memory = family in PAST and distance_s > RECENT_S
-    return QA(family, memory, question, draft.answer, distance_s, draft.yes_no)
+    about = draft.fields.get("the") or draft.fields.get("a", "")
+    about = "" if "other" in draft.fields else about.partition(" ")[2]
+    return QA(family, memory, question, draft.answer, distance_s, draft.yes_no, about)
 
 
 def fill(wording: str, fields: dict[str, str]) -> str:

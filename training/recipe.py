@@ -48,7 +48,10 @@ class Recipe:
     steps: int
     seconds: float = 0.0
     begin: float = 0.0
-    losses: tuple[float, ...] = (1.0, 0.3, 0.2, 0.1, 0.3, *[0.1] * 10, *[0.2] * 4, 0.1, 0.2, 0.1)
+    losses: tuple[float, ...] = (
+        1.0, 0.3, 0.2, 0.1, 0.3, *[0.1] * 3, 0.3, *[0.1] * 6, *[0.2] * 2,
+        *[0.2, 0.2, 0.1, 0.2, 0.1] * 2,
+    )  # fmt: skip
     log_every: int = 50
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: Optimiser = field(default_factory=Optimiser)

@@ -76,12 +76,14 @@ class Passed(NamedTuple):
 
     hidden: last hidden vectors [B, n, M, T, hidden] of each set of branches; padding means nothing.
     watched: hidden vectors of the image tokens [B, F, P, hidden] after the layer asked for.
+    half_way: those of each set of branches there, as `hidden`.
     memories: the states of each linear layer after every frame [F, B, H, K, V].
     carried: what the streams carry on.
     """
 
     hidden: tuple[Tensor, ...]
     watched: Tensor
+    half_way: tuple[Tensor, ...]
     memories: tuple[Tensor, ...]
     carried: Carried
 
@@ -159,7 +161,7 @@ def stream_pass(
         times_s: [B, F] float64, seconds since each stream's first frame.
         carried: what the streams remember; `Carried.start` for new ones.
         grid: rows and columns of image tokens.
-        watch: the number of layers after which image tokens are handed out.
+        watch: the number of layers after which hidden vectors are handed out.
         run: `run_layer`, or the same compiled.
     """
     decoder, config = vlm.language_model, vlm.config
@@ -193,11 +195,17 @@ def stream_pass(
             memories.append(state[0])
             state = memories[-1][-1], state[1]
         states.append(state)
-    hidden = decoder.norm(z[0]).split([b.ids.numel() for b in branches])
+    sizes = [b.ids.numel() for b in branches]
+
+    def own(vectors: Tensor) -> tuple[Tensor, ...]:
+        pairs = zip(vectors.split(sizes), branches, strict=True)
+        return tuple(part.unflatten(0, b.ids.shape) for part, b in pairs)
+
     on = Carried(tuple(states), carried.num_tokens + N, following[:, -1])
     return Passed(
-        tuple(h.unflatten(0, b.ids.shape) for h, b in zip(hidden, branches, strict=True)),
+        own(decoder.norm(z[0])),
         watched[0, : B * N].unflatten(0, (B, frames, P)),
+        own(watched[0, B * N :]),
         tuple(memories),
         on,
     )

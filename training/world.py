@@ -126,12 +126,9 @@ class World:
             return _NO_PAST
         return self._class_of(record.before), self._class_of(record.follows), _times(record)
 
-    def recollect(self) -> list[tuple[float, ...]]:
-        """Of each of the cast, those that never came too, in the order of RECOLLECTED."""
-        there = {track.name: track for track in self.pictures()}
-        return [self._recollect(name, there.get(name)) for name in self.casting.class_of]
-
-    def _recollect(self, name: str, track: Track | None) -> tuple[float, ...]:
+    def recollect(self, name: str) -> tuple[float, ...]:
+        """Of one of the cast, which may never have come, in the order of RECOLLECTED."""
+        track = next((t for t in self.pictures() if t.name == name), None)
         class_id, record = self._class_of(name), self.history.records.get(name)
         if track is not None and not track.t_shown <= self.now < track.t_hide:
             return (class_id, *(UNKNOWN,) * (len(RECOLLECTED) - 1))
