@@ -18,7 +18,6 @@ BLINK_S = 1.2
 CHARACTERS = load_index()["glyphs"]["characters"]
 NAMES = [entry["name"] for entry in load_index()["objects"]]
 NAMES += [f"{colour} {shape}" for shape in SHAPES for colour in COLOURS]
-ALL_NAMES = re.compile(r"\b(" + "|".join(sorted([*NAMES, *SHAPES], key=len, reverse=True)) + r")\b")
 
 
 @dataclass
@@ -98,11 +97,10 @@ def _say(item: Item) -> str:
     return normalise(item.name if item.is_text else f"a {item.name}")
 
 
-def _subjects(question: str) -> list[str]:
-    names = ALL_NAMES.findall(re.sub(r"(the )?(word|number) \w+", "", question.lower()))
-    for sort in ("word", "number"):
-        names += [sort] if re.search(rf"\bthe {sort}\b", question.lower()) else []
-    return list(dict.fromkeys(names))
+def _subjects(qa: QA) -> list[str]:
+    return [name for name in qa.names if name.split()[0] not in ("word", "number")] + [
+        name for name in qa.names if name in ("word", "number")
+    ]
 
 
 def _region(x: float, y: float) -> str:
@@ -122,7 +120,7 @@ def _expected(oracle: Oracle, world: World, qa: QA) -> str | None:
 
 
 def _expected_now(oracle: Oracle, qa: QA) -> str | None:
-    subjects = _subjects(qa.question)
+    subjects = _subjects(qa)
     ordered = sorted(oracle.now, key=lambda item: item.x)
     first = oracle.find(subjects[0]) if subjects else None
     match qa.family:
@@ -172,7 +170,7 @@ def _expected_now(oracle: Oracle, qa: QA) -> str | None:
 
 
 def _expected_change(oracle: Oracle, world: World, qa: QA) -> str | None:
-    subjects = _subjects(qa.question)
+    subjects = _subjects(qa)
     lately = [frame for frame in oracle.frames if world.now - frame[0] <= 3.0]
     match qa.family:
         case "did_cut":
@@ -209,7 +207,7 @@ def _expected_change(oracle: Oracle, world: World, qa: QA) -> str | None:
 
 
 def _expected_then(oracle: Oracle, world: World, qa: QA) -> str | None:
-    subjects = _subjects(qa.question)
+    subjects = _subjects(qa)
     subject = subjects[0] if subjects else ""
     pictures = oracle.pictures()
     mine = [run for run in pictures if run.name == subject]

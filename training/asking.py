@@ -147,14 +147,17 @@ class Asking:
         answer = self._encode(qa.answer)
         targets = [*answer, self._tokenizer.im_end_id]
         alone = self._tokenizer.question_prompt(question)
-        named = self._named(world, prompt, len(alone), qa.about) if lasting else ()
+        named = self._named(world, prompt, len(alone), qa.names) if lasting else ()
         ids = prompt + answer
         return Asked(ids, len(prompt), targets, kind, question, qa.answer, qa.family, named)
 
-    def _named(self, world: World, prompt: list[int], own: int, name: str) -> tuple[float, ...]:
+    def _named(
+        self, world: World, prompt: list[int], own: int, names: tuple[str, ...]
+    ) -> tuple[float, ...]:
         """`own`: the length of the prompt without earlier turns, which may name it, too."""
-        if name not in world.casting.class_of:
+        if len(names) != 1 or names[0] not in world.casting.class_of:
             return ()
+        name = names[0]
         tokens = self._encode(f" {name}")
         for end in range(len(prompt), len(prompt) - own, -1):
             if prompt[end - len(tokens) : end] == tokens:

@@ -43,7 +43,7 @@ _FIGURES = {name: str(i) for i, name in enumerate(NUMBER_NAMES)}
 class QA:
     """A question, its one right answer, and what sort of question it is.
 
-    about: the name of the thing it names, if that is one thing.
+    names: of the things it is about, without article: `cat`, `word`, `word stop`.
     """
 
     family: str
@@ -52,7 +52,7 @@ class QA:
     answer: str
     distance_s: float
     yes_no: bool
-    about: str = ""
+    names: tuple[str, ...] = ()
 
 
 def ask(
@@ -79,9 +79,8 @@ def _ask(world: World, rng: random.Random, family: str, wording: Wording) -> QA 
     question = fill(expand(pattern, rng), draft.fields)
     distance_s = min(draft.distance_s, world.now)
     memory = family in PAST and distance_s > RECENT_S
-    about = draft.fields.get("the") or draft.fields.get("a", "")
-    about = "" if "other" in draft.fields else about.partition(" ")[2]
-    return QA(family, memory, question, draft.answer, distance_s, draft.yes_no, about)
+    names = tuple(said.partition(" ")[2] for gap, said in draft.fields.items() if gap != "n")
+    return QA(family, memory, question, draft.answer, distance_s, draft.yes_no, names)
 
 
 def fill(wording: str, fields: dict[str, str]) -> str:

@@ -19,8 +19,8 @@ from training.world_catalogue import WORDS, load_catalogue, with_article
 WORLDS = 40
 FRAMES = 60
 FPS = 2.0
-# how often each wording is said, and of what
-SAYINGS = 20
+# How often each name and each wording is said: a name is to be few tokens, whatever is asked of it.
+NAMINGS, SAYINGS = 20, 5
 FIELDS = {"a": "a cat", "the": "the cat", "other": "the dog", "n": "ten"}
 
 
@@ -45,9 +45,9 @@ def texts(seed: int) -> Iterator[str]:
     kinds = [kind for styles in catalogue.objects for kind in styles] + list(catalogue.shapes)
     for kind in kinds:
         colour = f"{kind.colour} " if kind.colour else ""
-        yield from [with_article(f"{colour}{kind.name}"), f"the {kind.name}"] * 5
+        yield from [with_article(f"{colour}{kind.name}"), f"the {kind.name}"] * NAMINGS
     for word in WORDS:
-        yield from [f"the word {word.lower()}"] * 3
+        yield from [f"the word {word.lower()}"] * NAMINGS
     yield from (f"the number {n}" for n in range(100))
     rng = random.Random(seed)
     for patterns, _ in WORDINGS.values():
