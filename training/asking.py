@@ -146,20 +146,20 @@ class Asking:
         kind = 2 * FAMILY_NAMES.index(qa.family) + far
         answer = self._encode(qa.answer)
         targets = [*answer, self._tokenizer.im_end_id]
-        alone = self._tokenizer.question_prompt(question)
-        named = self._named(world, prompt, len(alone), qa.names) if lasting else ()
+        named = self._named(world, question, len(prompt), qa.names) if lasting else ()
         ids = prompt + answer
         return Asked(ids, len(prompt), targets, kind, question, qa.answer, qa.family, named)
 
     def _named(
-        self, world: World, prompt: list[int], own: int, names: tuple[str, ...]
+        self, world: World, question: str, length: int, names: tuple[str, ...]
     ) -> tuple[float, ...]:
-        """`own`: the length of the prompt without earlier turns, which may name it, too."""
+        """As `Asked.named`, for a prompt so long that ends with the question."""
         if len(names) != 1 or names[0] not in world.casting.class_of:
             return ()
-        name = names[0]
-        tokens = self._encode(f" {name}")
-        for end in range(len(prompt), len(prompt) - own, -1):
-            if prompt[end - len(tokens) : end] == tokens:
-                return (end - 1, *world.recollect(name)[1:])
+        # Earlier turns may name it, too.
+        alone = self._tokenizer.question_prompt(question)
+        tokens = self._encode(f" {names[0]}")
+        for end in range(len(alone), 0, -1):
+            if alone[end - len(tokens) : end] == tokens:
+                return (length - len(alone) + end - 1, *world.recollect(names[0])[1:])
         return ()
