@@ -20,11 +20,10 @@ from training.asking import ANSWER, Asked, Asking
 from training.life import EARLY, DataConfig, Life, Piece
 from training.nano import GRID, VOCAB_SIZE, nano_config
 from training.stream_pass import Branches
-from training.world import RECOLLECTED
-from training.world_scene import UNKNOWN, stack_scenes
+from training.world import NOTHING_TOLD, RECOLLECTED
+from training.world_scene import stack_scenes
 
 IGNORED = -100
-_NAMED = (0.0, *(UNKNOWN,) * (len(RECOLLECTED) - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +169,9 @@ def stack_rows(asked: list[Asked], shape: tuple[int, int, int], length: int) -> 
         numbers([a.prompt - 1 for a in asked]),
         stack([a.targets for a in asked], ANSWER, IGNORED),
         numbers([a.kind for a in asked]),
-        torch.tensor([a.named or _NAMED for a in asked]).long().view(*shape, len(RECOLLECTED)),
+        torch.tensor([a.named or NOTHING_TOLD for a in asked])
+        .long()
+        .view(*shape, len(RECOLLECTED)),
     )
 
 

@@ -7,8 +7,8 @@ from functools import partial
 from typing import NamedTuple
 
 from training.asking import LEEWAY, Asked, Asking
-from training.world import RECOLLECTED, World, WorldStyle
-from training.world_scene import UNKNOWN, Scene
+from training.world import NOTHING_TOLD, World, WorldStyle
+from training.world_scene import Scene
 
 # Early on streams are short, slow and eventful: many things are seen, little must be remembered.
 EARLY, EARLY_FPS = 0.12, 5.0
@@ -16,7 +16,6 @@ LATEST_START_S = 7200.0
 # From which frame on one is asked after the recurrent state was zeroed.
 WIPED_FRAMES = 16
 MAX_CAST = 24
-_NO_ONE = (0.0, *(UNKNOWN,) * (len(RECOLLECTED) - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ class Life:
             if (frame + 1) % every == 0:
                 piece.long.append(ask(config.long, turns=self._turns))
                 told = [world.recollect(name) for name in world.casting.class_of if lasting]
-                piece.recollected.append(told + [_NO_ONE] * (MAX_CAST - len(told)))
+                piece.recollected.append(told + [NOTHING_TOLD] * (MAX_CAST - len(told)))
             self._remember(piece.short[-1])
         return piece
 

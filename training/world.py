@@ -46,6 +46,8 @@ MAX_TIMES, MAX_DISTINCT = 6, 12
 # What can be asked of a thing that may be gone: its class; the classes of those that came before
 # and after it, 0 for nothing; how often it has been there; where it is or was; whether it is there.
 RECOLLECTED = ("class", "came_before", "came_after", "how_often", "last_at", "still_there")
+# A row that tells nothing.
+NOTHING_TOLD = (0.0, *(UNKNOWN,) * (len(RECOLLECTED) - 1))
 
 
 class World:
@@ -131,7 +133,7 @@ class World:
         track = next((t for t in self.pictures() if t.name == name), None)
         class_id, record = self._class_of(name), self.history.records.get(name)
         if track is not None and not track.t_shown <= self.now < track.t_hide:
-            return (class_id, *(UNKNOWN,) * (len(RECOLLECTED) - 1))
+            return (class_id, *NOTHING_TOLD[1:])
         if record is None:
             return class_id, UNKNOWN, UNKNOWN, 0.0, UNKNOWN, 0.0
         region = region_of(*track.place(self.now)) if track is not None else record.region
