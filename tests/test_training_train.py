@@ -62,13 +62,18 @@ def test_a_few_steps_on_one_batch_lower_its_losses_and_what_is_saved_goes_on_ali
         )
 
     # Momentum is kept in bf16, so the next steps agree to its precision.
+    before = [p.detach().clone() for p in trainer.parameters]
     torch.manual_seed(0)
     for one in (trainer, other):
         one.generator.manual_seed(5)
         one._carried.clear()
         one.step(one.prepare(batch), 0.1)
-    for a, b in zip(trainer.parameters, other.parameters, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=2e-4)
+    apart = [
+        float((a - b).norm() / (a - old).norm().clamp_min(1e-9))
+        for a, b, old in zip(trainer.parameters, other.parameters, before, strict=True)
+    ]
+    # Of a step: Muon makes much of what is little. Without its memory a step is another one.
+    assert max(apart) < 0.3 and sorted(apart)[len(apart) // 2] < 0.01
 
 
 def test_streams_carry_what_they_remember_until_they_begin_anew(batch: Batch) -> None:
