@@ -69,7 +69,7 @@ def test_a_few_steps_on_one_batch_lower_its_losses_and_what_is_saved_goes_on_ali
         one._carried.clear()
         one.step(one.prepare(batch), 0.1)
     apart = [
-        float((a - b).norm() / (a - old).norm().clamp_min(1e-9))
+        float((a - b).detach().norm() / (a - old).detach().norm().clamp_min(1e-9))
         for a, b, old in zip(trainer.parameters, other.parameters, before, strict=True)
     ]
     # Of a step: Muon makes much of what is little. Without its memory a step is another one.
