@@ -183,24 +183,23 @@ def recollection_losses(
 ) -> list[Tensor]:
     """What the states of some frames tell of each thing; both as of `Passed` and `Batch`."""
     every = len(memories[0]) // recollected.shape[1]
-    things, *labels = recollected.unbind(-1)
-    looked_up = F.embedding(things, heads.classes.weight)
+    looked_up = F.embedding(recollected[..., 0], heads.classes.weight)
     told = heads.recollection(looked_up, [memory[every - 1 :: every] for memory in memories])
-    return [
-        _mean(known.flatten(0, -2), label.flatten())
-        for known, label in zip(heads.knows(told, RECOLLECTED[1:]), labels, strict=True)
-    ]
+    return _told_losses(heads, told, recollected[..., 1:])
 
 
 def named_losses(heads: Heads, half_way: Sequence[Tensor], asked: Sequence[Rows]) -> list[Tensor]:
     """What questions know of the thing they name, at its name; vectors as of `Passed`."""
     named = torch.cat([rows.named.flatten(0, 2) for rows in asked])
     at = torch.cat([_at(h, rows.named[..., :1]) for h, rows in zip(half_way, asked, strict=True)])
-    _, *labels = named.unbind(-1)
-    told = heads.named(at.squeeze(1))
+    return _told_losses(heads, heads.named(at.squeeze(1)), named[..., 1:])
+
+
+def _told_losses(heads: Heads, told: Tensor, labels: Tensor) -> list[Tensor]:
+    """Of what is told of things, [..., TOLD], against labels [..., len(RECOLLECTED) - 1]."""
     return [
-        _mean(known, label)
-        for known, label in zip(heads.knows(told, RECOLLECTED[1:]), labels, strict=True)
+        _mean(known.flatten(0, -2), label.flatten())
+        for known, label in zip(heads.knows(told, RECOLLECTED[1:]), labels.unbind(-1), strict=True)
     ]
 
 
