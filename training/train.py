@@ -108,7 +108,10 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
         if args.weights:
             shutil.copyfile(args.weights / tokenizer_file.name, tokenizer_file)
         else:
-            write_tokenizer(tokenizer_file)
+            # Other processes may be at it, too: none is to read half of it.
+            made = folder / f"tokenizer-{os.getpid()}.json"
+            write_tokenizer(made)
+            made.replace(tokenizer_file)
     saved = folder / PROGRESS
     before = {"step": recipe.begin * recipe.steps, "seconds": recipe.begin * recipe.seconds}
     if saved.exists():
@@ -160,7 +163,9 @@ def join_others() -> torch.device:
     if "RANK" not in os.environ:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # Each process sees its own GPU alone: what one compiles then serves them all.
-    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["LOCAL_RANK"]
+    local = int(os.environ["LOCAL_RANK"])
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[local] if visible else str(local)
     device = torch.device("cuda", 0)
     dist.init_process_group("nccl", device_id=device)
     return device

@@ -20,7 +20,7 @@ WORLDS = 40
 FRAMES = 60
 FPS = 2.0
 # How often each name and each wording is said: a name is to be few tokens, whatever is asked of it.
-NAMINGS, SAYINGS = 20, 5
+NAMINGS, SAYINGS = 20, 3
 FIELDS = {"a": "a cat", "the": "the cat", "other": "the dog", "n": "ten"}
 
 
