@@ -103,15 +103,7 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
     """Run until the recipe or the piece is over, saving now and then."""
     folder = Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer_file = folder / "tokenizer.json"
-    if not tokenizer_file.exists():
-        if args.weights:
-            shutil.copyfile(args.weights / tokenizer_file.name, tokenizer_file)
-        else:
-            # Other processes may be at it, too: none is to read half of it.
-            made = folder / f"tokenizer-{os.getpid()}.json"
-            write_tokenizer(made)
-            made.replace(tokenizer_file)
+    tokenizer_file = provide_tokenizer(folder, args.weights)
     saved = folder / PROGRESS
     before = {"step": recipe.begin * recipe.steps, "seconds": recipe.begin * recipe.seconds}
     if saved.exists():
@@ -156,6 +148,20 @@ def train(args: argparse.Namespace, recipe: Recipe) -> None:
         save_checkpoint(finish(trainer.vlm), tokenizer_file, folder / "checkpoint")
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def provide_tokenizer(folder: Path, weights: Path | None) -> Path:
+    """The run's tokenizer: that of the weights it begins with, or one made from what is said."""
+    file = folder / "tokenizer.json"
+    if not file.exists():
+        # Other processes may be at it, too: none is to read half of it.
+        whole = folder / f"tokenizer-{os.getpid()}.json"
+        if weights:
+            shutil.copyfile(weights / file.name, whole)
+        else:
+            write_tokenizer(whole)
+        whole.replace(file)
+    return file
 
 
 def join_others() -> torch.device:
