@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from model.tokenizer import ChatTokenizer
-from training.manners import with_manners
+from training.manners import over_a_bad_line, with_manners
 from training.questions import FAMILIES, QA, ask
 from training.world import World
 from training.world_history import JUST_S
@@ -140,7 +140,7 @@ class Asking:
     def _row(
         self, world: World, rng: random.Random, qa: QA, past: list[Asked], lasting: bool
     ) -> Asked:
-        question = with_manners(qa.question, rng)
+        question = with_manners(over_a_bad_line(qa.question, qa.names, rng), rng)
         prompt = self._tokenizer.question_prompt(question, [(a.question, a.answer) for a in past])
         far = qa.distance_s * world.fps > self._far_frames
         kind = 2 * FAMILY_NAMES.index(qa.family) + far
