@@ -41,8 +41,8 @@ def watch(
     allocated = []
     for number in range(warm_up + frames):
         start_s = time.perf_counter()
-        picture = steps.stage(pictures[number % 8], grid)
-        stages_s = steps.watch([picture], [number / 25], [STREAM], grid).stages_s
+        picture, staged_s = steps.stage(pictures[number % 8], grid)
+        stages_s = staged_s | steps.watch([picture], [number / 25], [STREAM], grid).stages_s
         taken_s = time.perf_counter() - start_s
         if number >= warm_up:
             for name, value in (stages_s | {"frame": taken_s}).items():

@@ -56,7 +56,7 @@ def ours() -> Watch:
     pictures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
     def watch(number: int) -> None:
-        picture = steps.stage(pictures[number % 8], GRID)
+        picture = steps.stage(pictures[number % 8], GRID).picture
         steps.watch([picture], [number / FPS], [1], GRID)
 
     return watch

@@ -149,5 +149,5 @@ def _folder(name: str) -> Path:
 
 
 def default_threads() -> int:
-    """CPU threads of the model: one core stays with the frames, and small products use few."""
-    return max(1, min(4, (os.cpu_count() or 1) - 1))
+    """CPU threads of one op: two ops run at once (`stream/steps.py`), and small ones use few."""
+    return max(1, min(4, (os.cpu_count() or 1) // 2))

@@ -111,13 +111,20 @@ class InfiniteVL(nn.Module):
         Returns:
             As of `Append.wanted`: [B, 0, hidden] if none.
         """
+        embeddings = self.encode_frames(frames, grid, mark)
+        hidden = self.append_image_tokens(embeddings, times_s, slots, pool, grid, wanted=wanted)
+        mark("decoder")
+        return hidden
+
+    def encode_frames(
+        self, frames: Tensor, grid: tuple[int, int], mark: Callable[[str], None] = _no_mark
+    ) -> Tensor:
+        """The part of `append_frames` that remembers nothing: -> [B, rows * columns, hidden]."""
         patches = frames_to_patches(frames, *grid, self.config.vision, self.dtype)
         mark("preprocess")
         embeddings = self.encode_patches(patches, grid)
         mark("vision")
-        hidden = self.append_image_tokens(embeddings, times_s, slots, pool, grid, wanted=wanted)
-        mark("decoder")
-        return hidden
+        return embeddings
 
     def encode_patches(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patches in merged order [B, P, 588 or 1176] -> image tokens [B, P / 4, hidden]."""

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -23,20 +24,26 @@ class FullPolicy(StrEnum):
     DROP_NEWEST = "drop_newest"
 
 
+class Staged(NamedTuple):
+    """A picture as `Steps.stage` made it ready for a step, and seconds by stage that it took."""
+
+    picture: Tensor
+    stages_s: dict[str, float]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ScheduledFrame:
     """A frame and its place in the schedule.
 
     Attributes:
         due_s: None for a stream without a schedule.
-        picture: the frame as `Steps.stage` made it ready on its source's thread; None if it is yet
-            to be.
+        staged: its picture, made ready on its source's thread; None if it is yet to be.
     """
 
     frame: VideoFrame
     tick: int
     due_s: float | None
-    picture: Tensor | None = None
+    staged: Staged | None = None
 
 
 class FrameBuffer:

@@ -12,12 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from model.checkpoint import LoadedModel
 from sources.frame import Image
 from stream.answers import Answers, unstarted
-from stream.buffer import FrameBuffer
+from stream.buffer import FrameBuffer, Staged
 from stream.capacity import check_capacity, rate_left
 from stream.commands import CancelQuestion, CloseStream, Command, OpenStream, Publish, Stream
 from stream.events import (
@@ -227,7 +226,7 @@ class Engine:
         grid = self._frames.grid_of(height, width)
         self._steps.warm_up(grid, self._config.max_answers, self._config.max_streams)
 
-    def stage(self, image: Image) -> Tensor:
+    def stage(self, image: Image) -> Staged:
         """Make a picture ready for a step; for the threads of the sources, while steps run."""
         return self._frames.stage(image)
 

@@ -16,7 +16,7 @@ from model.preprocess import fit_grid
 from model.state import ContextFullError
 from sources.frame import Image, VideoFrame
 from stream.answers import StreamView
-from stream.buffer import ScheduledFrame
+from stream.buffer import ScheduledFrame, Staged
 from stream.commands import Stream
 from stream.events import DropReason, FrameDone
 from stream.steps import Riders, Steps
@@ -76,26 +76,27 @@ class Frames:
         taken_s = self._clock()
         for stream, scheduled in batch:
             self._note_epoch(stream, scheduled.frame)
-        pictures = [scheduled.picture for _, scheduled in batch if scheduled.picture is not None]
+        staged = [scheduled.staged for _, scheduled in batch if scheduled.staged is not None]
+        pictures = [one.picture for one in staged]
         times_s = [scheduled.frame.pts_s - stream.origin_s for stream, scheduled in batch]
         slots = [stream.slot for stream, _ in batch]
         grid = self.grid_of(*batch[0][1].frame.image.shape[:2])
         watched = self._steps.watch(pictures, times_s, slots, grid, riders)
         done_s = self._clock()
-        for stream, scheduled in batch:
-            wait_s = taken_s - scheduled.frame.arrived_s
+        for (stream, scheduled), (_, staged_s) in zip(batch, staged, strict=True):
+            wait_s = taken_s - scheduled.frame.arrived_s - sum(staged_s.values())
             own = {"decode": scheduled.frame.decode_s, "wait": wait_s}
-            _done(stream, scheduled, done_s, own | watched.stages_s)
+            _done(stream, scheduled, done_s, own | staged_s | watched.stages_s)
         return watched.logits
 
-    def stage(self, image: Image) -> Tensor:
+    def stage(self, image: Image) -> Staged:
         """Make a picture ready for a step; may be called from any thread."""
         return self._steps.stage(image, self.grid_of(*image.shape[:2]))
 
     def _staged(self, scheduled: ScheduledFrame) -> ScheduledFrame:
-        if scheduled.picture is not None:
+        if scheduled.staged is not None:
             return scheduled
-        return replace(scheduled, picture=self.stage(scheduled.frame.image))
+        return replace(scheduled, staged=self.stage(scheduled.frame.image))
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of image tokens for a picture of this size."""
@@ -144,6 +145,6 @@ def _same_shape(due: list[Due]) -> list[list[Due]]:
     """Frames that can be stacked together."""
     groups: dict[torch.Size, list[Due]] = {}
     for stream, scheduled in due:
-        assert scheduled.picture is not None
-        groups.setdefault(scheduled.picture.shape, []).append((stream, scheduled))
+        assert scheduled.staged is not None
+        groups.setdefault(scheduled.staged.picture.shape, []).append((stream, scheduled))
     return list(groups.values())

@@ -17,6 +17,7 @@ from model.infinitevl import InfiniteVL
 from model.preprocess import resize
 from model.state import NULL_SLOT, StatePool
 from sources.frame import Image
+from stream.buffer import Staged
 from stream.steps import MOST_ROWS, Riders, Steps, Watched
 
 FRAMES = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -113,11 +114,11 @@ class GraphedSteps(Steps):
         self._pool.reset(slot)
         self.read([[self._vlm.config.vision_start_token_id]], [slot])
 
-    def stage(self, image: Image, grid: tuple[int, int]) -> Tensor:
+    def stage(self, image: Image, grid: tuple[int, int]) -> Staged:
         """On the device and resized, [3, height, width] uint8, if there are graphs for its grid."""
         picture = torch.from_numpy(image)
         if grid != self._grid:
-            return picture
+            return Staged(picture, {})
         with torch.inference_mode(), torch.cuda.stream(self._uploads):
             pixels = picture.pin_memory().to(self._vlm.device, non_blocking=True)
             staged = resize(pixels[None], *grid, self._vlm.config.vision)[0].to(torch.uint8)
@@ -125,7 +126,7 @@ class GraphedSteps(Steps):
             done.record()
         # Whoever brought the picture waits for it, not a step that could begin.
         done.synchronize()
-        return staged
+        return Staged(staged, {})
 
     def watch(
         self,

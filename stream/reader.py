@@ -10,12 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from torch import Tensor
-
 from sources.errors import SourceError
 from sources.frame import Image, VideoFrame, VideoSource
 from sources.status import FramesLost, LossReason, SourceCondition, SourceStatus
-from stream.buffer import FrameBuffer, ScheduledFrame
+from stream.buffer import FrameBuffer, ScheduledFrame, Staged
 from stream.events import (
     DropReason,
     Event,
@@ -44,7 +42,7 @@ class FrameReader:
         reset_on_gap: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], bool] | None = None,
-        stage: Callable[[Image], Tensor | None] = lambda image: None,
+        stage: Callable[[Image], Staged | None] = lambda image: None,
     ) -> None:
         """Prepare; nothing is read yet.
 
@@ -170,11 +168,11 @@ class FrameReader:
         self.newest = frame
         self._publish(FrameAdmitted(self._stream, frame.seq, tick, due_s))
         try:
-            picture = self._stage(frame.image)
+            staged = self._stage(frame.image)
         except Exception:
             self._drop(frame, tick, DropReason.FAILED)
             raise
-        if self._buffer.put(ScheduledFrame(frame, tick, due_s, picture)):
+        if self._buffer.put(ScheduledFrame(frame, tick, due_s, staged)):
             return True
         self._drop(frame, tick, DropReason.CLOSED)
         return False

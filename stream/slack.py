@@ -21,7 +21,7 @@ class Slack:
         self._takes_s: dict[str, float] = {}
 
     def saw(self, stream: str, scheduled: ScheduledFrame) -> None:
-        """A frame is taken: the stream's next one is expected a period after it came."""
+        """A frame is taken: the stream's next one is expected a period after it was ready."""
         before = self._newest.get(stream)
         self.forget(stream)
         if scheduled.due_s is None:
@@ -29,7 +29,9 @@ class Slack:
         self._newest[stream] = scheduled.tick, scheduled.due_s
         if before is not None and scheduled.tick > before[0]:
             period_s = (scheduled.due_s - before[1]) / (scheduled.tick - before[0])
-            self._expected_s[stream] = scheduled.frame.arrived_s + period_s
+            stages_s = scheduled.staged.stages_s if scheduled.staged else {}
+            ready_s = scheduled.frame.arrived_s + sum(stages_s.values())
+            self._expected_s[stream] = ready_s + period_s
 
     def forget(self, stream: str) -> None:
         """Expect nothing of the stream."""

@@ -2,8 +2,12 @@
 
 `Steps` calls the verbs one by one, anywhere; `stream.graphs.GraphedSteps` replays whole steps that
 were captured once.
+
+On a CPU two threads share the work of a frame: the vision tower remembers nothing, so a picture is
+encoded by the thread that brought it while the engine's appends the one before.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -14,6 +18,7 @@ from torch import Tensor
 from model.infinitevl import InfiniteVL
 from model.state import StatePool
 from sources.frame import Image
+from stream.buffer import Staged
 
 # Prompts that are read in one step, however short.
 MOST_ROWS = 4
@@ -48,6 +53,9 @@ class Steps:
         self._vlm = vlm
         self._pool = pool
         self._clock = clock
+        self._encodes_early = vlm.device.type == "cpu"
+        # One picture at a time, or the threads of many sources would fight for few cores.
+        self._encoding = threading.Lock()
         self.frames_s: dict[int, float] = {}
 
     def warm_up(self, grid: tuple[int, int], max_answers: int = 1, max_streams: int = 1) -> None:
@@ -80,7 +88,7 @@ class Steps:
             self.start(one)
         cell = self._vlm.config.vision.cell_size
         image = np.zeros((grid[0] * cell, grid[1] * cell, 3), dtype=np.uint8)
-        pictures = [self.stage(image, grid)] * num_pictures
+        pictures = [self.stage(image, grid).picture] * num_pictures
         self.watch(pictures, [0.0] * num_pictures, slots, grid)
         self.read([[0] * min(8, self._pool.max_append)], [slot])
         self.decode([0], [slot])
@@ -91,9 +99,19 @@ class Steps:
         """Make a slot a new stream."""
         self._vlm.start_stream(slot, self._pool)
 
-    def stage(self, image: Image, grid: tuple[int, int]) -> Tensor:
-        """Make a picture ready for `watch`; may be called from any thread, while a step runs."""
-        return torch.from_numpy(image)
+    def stage(self, image: Image, grid: tuple[int, int]) -> Staged:
+        """Make a picture ready for `watch`; may be called from any thread, while a step runs.
+
+        Returns:
+            Its image tokens [rows, columns, hidden] on a CPU, else its pixels as they are.
+        """
+        picture = torch.from_numpy(image)
+        if not self._encodes_early:
+            return Staged(picture, {})
+        with self._encoding, torch.inference_mode():
+            stages = _StageClock(self._clock, self._vlm.device)
+            tokens = self._vlm.encode_frames(picture[None], grid, stages.mark)[0]
+            return Staged(tokens.unflatten(0, grid), stages.seconds)
 
     def watch(
         self,
@@ -106,32 +124,25 @@ class Steps:
         """Let each stream see one picture.
 
         Args:
-            pictures: B of one shape, from `stage` for this grid.
+            pictures: B of one shape, from `stage` for this grid, or pixels [height, width, 3].
             times_s: B numbers, seconds since each stream's first frame.
             slots: B numbers, all different.
             grid: rows and columns of image tokens.
             riders: no more than `most_riders`.
         """
         assert riders is None
-        device, last_s = self._vlm.device, self._clock()
-        stages_s: dict[str, float] = {}
-
-        def mark(stage: str) -> None:
-            nonlocal last_s
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            now_s = self._clock()
-            stages_s[stage], last_s = now_s - last_s, now_s
-
-        self._vlm.append_frames(
-            torch.stack(list(pictures)).to(device),
-            torch.tensor(times_s, dtype=torch.float64, device=device),
-            torch.tensor(slots, device=device),
-            self._pool,
-            grid,
-            mark,
-        )
-        return Watched(stages_s, None)
+        device = self._vlm.device
+        stages = _StageClock(self._clock, device)
+        batch = torch.stack(list(pictures)).to(device)
+        if batch.dtype == torch.uint8:
+            batch = self._vlm.encode_frames(batch, grid, stages.mark)
+        else:
+            batch = batch.flatten(1, 2)
+        times = torch.tensor(times_s, dtype=torch.float64, device=device)
+        numbers = torch.tensor(slots, device=device)
+        self._vlm.append_image_tokens(batch, times, numbers, self._pool, grid, wanted="none")
+        stages.mark("decoder")
+        return Watched(stages.seconds, None)
 
     def read(self, rows: Sequence[Sequence[int]], slots: Sequence[int]) -> Tensor:
         """Append a row of ids, at least one, to each slot: logits [B, vocabulary] fp32.
@@ -156,6 +167,22 @@ class Steps:
         device = self._vlm.device
         rows = torch.tensor(ids)[:, None].to(device)
         return self._vlm.append_text(rows, torch.tensor(slots, device=device), self._pool, None)
+
+
+class _StageClock:
+    """Seconds from each mark to the next, by the stage that ended there."""
+
+    def __init__(self, clock: Callable[[], float], device: torch.device) -> None:
+        self._clock = clock
+        self._device = device
+        self._last_s = clock()
+        self.seconds: dict[str, float] = {}
+
+    def mark(self, stage: str) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        now_s = self._clock()
+        self.seconds[stage], self._last_s = now_s - self._last_s, now_s
 
 
 def _lengths(most: int) -> list[int]:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 DRAWN = "window.ivl && window.ivl.live.drawn > {}"
+# What Gradio says of the calls that it still has when a page is left or loaded anew.
+LEAVING = ("AbortError", "Connection errored out")
 
 
 def live_source() -> VideoSource:

@@ -260,13 +260,13 @@ def test_warming_up_leaves_no_trace() -> None:
 def test_streams_that_are_due_together_meet_no_new_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels are made and kept for every number of pictures, so all are made at the start."""
     hand, counts = HandEngine("a", "b", "c"), list[int]()
-    append = hand.model.vlm.append_frames
+    append = hand.model.vlm.append_image_tokens
 
-    def spy(pictures: torch.Tensor, *rest: Any) -> None:
-        counts.append(len(pictures))
-        append(pictures, *rest)
+    def spy(tokens: torch.Tensor, *rest: Any, **wanted: Any) -> None:
+        counts.append(len(tokens))
+        append(tokens, *rest, **wanted)
 
-    monkeypatch.setattr(hand.model.vlm, "append_frames", spy)
+    monkeypatch.setattr(hand.model.vlm, "append_image_tokens", spy)
     hand.engine.warm_up(56, 56)
     warm = set(counts)
     for names in ("a", "ab", "abc"):

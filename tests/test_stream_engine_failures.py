@@ -64,17 +64,17 @@ def test_question_sent_while_its_stream_fails_still_ends() -> None:
     """A question accepted in the step in which its stream fails ends as failed, not never."""
     hand = HandEngine("a", config=FULL, max_context=3)
     vlm, asked = hand.model.vlm, []
-    append = vlm.append_frames
+    append = vlm.append_image_tokens
 
-    def ask_then_append(*args: Any) -> torch.Tensor:
+    def ask_then_append(*args: Any, **wanted: Any) -> torch.Tensor:
         asked.append(hand.ask())
-        return append(*args)
+        return append(*args, **wanted)
 
-    vlm.append_frames = ask_then_append  # type: ignore[method-assign]
+    vlm.append_image_tokens = ask_then_append  # type: ignore[method-assign]
     try:
         hand.see()
     finally:
-        del vlm.append_frames
+        del vlm.append_image_tokens
     hand.run_dry()
     assert hand.events["a"].ends()[asked[0]].status is AnswerStatus.FAILED
 
@@ -133,7 +133,8 @@ def test_exception_in_the_model_fails_the_engine_and_ends_everything(
     hand.engine.step()
     for name in ("a", "b"):
         hand.frame(name, (56, 56) if name == "a" else (28, 90))
-    monkeypatch.setattr(hand.model.vlm, "append_frames", fail_with(RuntimeError("out of luck")))
+    error = fail_with(RuntimeError("out of luck"))
+    monkeypatch.setattr(hand.model.vlm, "append_image_tokens", error)
     with running(hand.engine) as thread:
         thread.join(10.0)
     ends = hand.events["a"].ends() | hand.events["b"].ends()

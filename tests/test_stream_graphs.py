@@ -80,7 +80,7 @@ def pictures(count: int) -> list[Image]:
 
 
 def watch(steps: Steps, images: list[Image], time_s: float, slots: list[int]) -> None:
-    staged = [steps.stage(image, GRID) for image in images]
+    staged = [steps.stage(image, GRID).picture for image in images]
     steps.watch(staged, [time_s] * len(slots), slots, GRID)
 
 
@@ -112,7 +112,7 @@ def test_streams_that_share_a_replay_remember_what_they_would_alone(device: str)
     for slot in (*range(1, 9), 20):
         vlm.start_stream(slot, pool)
     for i in range(20):
-        four = [graphed.stage(video[i], GRID) for video in shown]
+        four = [graphed.stage(video[i], GRID).picture for video in shown]
         riders = Riders([5], [20]) if i > 10 else None
         graphed.watch(four, [i / 25] * 4, [1, 2, 3, 4], GRID, riders)
         for n, video in enumerate(shown):
@@ -181,7 +181,7 @@ def test_tokens_beside_frames_and_alone_are_the_same(device: str) -> None:
         watch(graphed, [picture, picture], i / 25, [1, 2])
     for slot in (9, 10, 11, 19, 20, 21):
         pool.copy(1, slot)
-    staged = [graphed.stage(picture, GRID) for picture in pictures(2)]
+    staged = [graphed.stage(picture, GRID).picture for picture in pictures(2)]
     riders = Riders([3, 4, 5], [9, 10, 11])
     logits = graphed.watch(staged, [1.0, 1.0], [1, 2], GRID, riders).logits
     assert logits is not None
@@ -233,8 +233,9 @@ def test_a_picture_of_another_shape_goes_verb_by_verb(device: str) -> None:
         vlm.start_stream(slot, pool)
     wide = np.random.default_rng(1).integers(0, 256, (56, 280, 3), dtype=np.uint8)
     grid = (2, 10)
-    expected = eager.watch([eager.stage(wide, grid)], [0.0], [2], grid)
-    logits = graphed.watch([graphed.stage(wide, grid)], [0.0], [1], grid, Riders([3], [9])).logits
+    expected = eager.watch([eager.stage(wide, grid).picture], [0.0], [2], grid)
+    picture = graphed.stage(wide, grid).picture
+    logits = graphed.watch([picture], [0.0], [1], grid, Riders([3], [9])).logits
     assert expected.logits is None and logits is not None
     assert relative_error(eager.decode([3], [10]), logits) < 1e-4
     for a, b in zip(slot_state(pool, 1), slot_state(pool, 2), strict=True):

@@ -108,11 +108,11 @@ def test_engine_that_dies_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> N
     engine = Engine(loaded(), EngineConfig(FRAME_TOKENS))
     calls = iter(range(1000))
 
-    def fail_later(*_: Any) -> None:
+    def fail_later(*_: Any, **__: Any) -> None:
         if next(calls) == 3:
             raise RuntimeError("device lost")
 
-    monkeypatch.setattr(loaded().vlm, "append_frames", fail_later)
+    monkeypatch.setattr(loaded().vlm, "append_image_tokens", fail_later)
     watch = Watch(scripted(50), engine)
     ids = [watch.ask(at_s=9.0), watch.ask(at_s=AT_END)]
     with running(engine):

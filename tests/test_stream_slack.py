@@ -1,10 +1,12 @@
 """Answers do not begin what would keep the next frame waiting, and never starve."""
 
 import math
+from dataclasses import replace
 
 import pytest
+import torch
 
-from stream.buffer import ScheduledFrame
+from stream.buffer import ScheduledFrame, Staged
 from stream.slack import Slack
 from tests.stream_helpers import HandEngine, video_frame
 
@@ -47,6 +49,15 @@ def test_dropped_frames_do_not_lengthen_the_period() -> None:
     slack.saw("a", scheduled(0, 0.0))
     slack.saw("a", scheduled(5, 0.2))
     assert slack.left_s(0.235) == pytest.approx(0.005)
+
+
+def test_the_next_frame_comes_when_it_has_been_made_ready() -> None:
+    """Where its source's thread encodes it, it is not there yet when it arrives."""
+    slack = Slack()
+    staged = Staged(torch.zeros(0), {"preprocess": 0.002, "vision": 0.010})
+    for tick in (0, 1):
+        slack.saw("a", replace(scheduled(tick, tick / 25), staged=staged))
+    assert slack.left_s(0.085) == pytest.approx(0.007)
 
 
 def test_that_work_took_long_is_forgotten_slowly() -> None:

@@ -11,7 +11,7 @@ from sources.pushed import PushedSource
 from tests.browser import BrowserPage, serious_findings
 from tests.clips import write_numbered
 from tests.http_serving import EXAMPLE, ServedHttp, serving_http
-from tests.page_visits import DRAWN, ask, chat, live_source, visit, wait_for_answers
+from tests.page_visits import DRAWN, LEAVING, ask, chat, live_source, visit, wait_for_answers
 from tests.test_stream_server import wait_until
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def test_all_is_there_at_first_sight(served: ServedHttp, browser_page: BrowserPa
 def test_an_answer_streams_and_is_pinned_and_saved(
     served: ServedHttp, browser_page: BrowserPage, slow_answers: None
 ) -> None:
-    with browser_page() as page:
+    with browser_page(allows=LEAVING) as page:
         visit(page, served)
         page.evaluate(
             """() => {
@@ -121,7 +121,7 @@ def test_an_answer_is_stopped_and_one_is_asked_at_a_time(
 def test_what_is_forgotten_while_an_answer_comes_does_not_come_back(
     served: ServedHttp, browser_page: BrowserPage, slow_answers: None
 ) -> None:
-    with browser_page() as page:
+    with browser_page(allows=LEAVING) as page:
         visit(page, served)
         ask(page, "The old one")
         wait_for_answers(page, 1)

@@ -12,7 +12,7 @@ from tests.browser import BrowserPage
 from tests.clips import number_of, numbered_picture
 from tests.http_serving import ServedHttp, serving_http
 from tests.page_program import program
-from tests.page_visits import ask, chat, live_source, visit, wait_for_answers
+from tests.page_visits import LEAVING, ask, chat, live_source, visit, wait_for_answers
 from tests.test_stream_server import wait_until
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def visited(browser_page: BrowserPage, film: Path) -> Iterator[tuple[ServedHttp,
     """A server with a place for a source, and the page of a visitor with a camera."""
     with (
         serving_http(page=True, sources=[live_source()], fps=25.0, places=1) as served,
-        browser_page(camera=film, permissions=["camera"]) as page,
+        browser_page(camera=film, permissions=["camera"], allows=LEAVING) as page,
     ):
         visit(page, served)
         yield served, page

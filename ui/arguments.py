@@ -111,7 +111,7 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=_whole(0, MAX_THREADS),
         default=0,
-        help="CPU threads of the model (default: one less than there are cores, at most 4)",
+        help="CPU threads of one op, and two run at once (default: half the cores, at most 4)",
     )
     add(
         "--max-context",

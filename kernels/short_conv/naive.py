@@ -30,8 +30,9 @@ def short_conv(
     else:
         index = lengths[:, None] + torch.arange(W - 1, device=x.device)
         new_state = inputs.gather(1, index[..., None].expand(-1, -1, C))
-    wide, weight = inputs.float(), weight.float()
-    y = wide[:, :T] * weight[:, 0]
+    # A step in time has its weights side by side, or a CPU gathers them one by one.
+    wide, taps = inputs.float(), weight.float().T.contiguous()
+    y = wide[:, :T] * taps[0]
     for i in range(1, W):
-        y = torch.addcmul(y, wide[:, i : i + T], weight[:, i])
+        y = torch.addcmul(y, wide[:, i : i + T], taps[i])
     return F.silu(y).to(x.dtype), new_state
