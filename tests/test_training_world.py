@@ -145,7 +145,7 @@ def test_every_family_has_hundreds_of_sentences_and_no_other_family_has_them() -
     everywhere = Counter(w for said in SENTENCES.values() for w in {s.lower() for s in said})
     assert everywhere.most_common(1)[0][1] == 1
     for family, (train, held) in WORDINGS.items():
-        assert len(train) >= 16 and len(held) == 4
+        assert len(train) >= 16 and len(held) >= 17
         assert len(SENTENCES[family]) >= 300, family
     heldout = {w.lower() for _, held in WORDINGS.values() for w in held}
     for sentence in (*everywhere, *heldout):
