@@ -94,7 +94,6 @@ class InfiniteVL(nn.Module):
         slots: Tensor,
         pool: StatePool,
         grid: tuple[int, int],
-        mark: Callable[[str], None] = _no_mark,
         *,
         wanted: Wanted = "none",
     ) -> Tensor:
@@ -105,21 +104,26 @@ class InfiniteVL(nn.Module):
             times_s: [B] float64, seconds since the stream's first frame.
             slots: [B] int64, all different, each opened by `start_stream`.
             grid: rows and columns of image tokens a frame becomes.
-            mark: called with 'preprocess', 'vision' and 'decoder' as each stage ends.
             wanted: whose last hidden vectors to return: nobody needs any to go on.
 
         Returns:
             As of `Append.wanted`: [B, 0, hidden] if none.
         """
-        embeddings = self.encode_frames(frames, grid, mark)
-        hidden = self.append_image_tokens(embeddings, times_s, slots, pool, grid, wanted=wanted)
-        mark("decoder")
-        return hidden
+        embeddings = self.encode_frames(frames, grid)
+        return self.append_image_tokens(embeddings, times_s, slots, pool, grid, wanted=wanted)
 
     def encode_frames(
         self, frames: Tensor, grid: tuple[int, int], mark: Callable[[str], None] = _no_mark
     ) -> Tensor:
-        """The part of `append_frames` that remembers nothing: -> [B, rows * columns, hidden]."""
+        """The part of `append_frames` that remembers nothing.
+
+        Args:
+            frames, grid: as there.
+            mark: called with 'preprocess' and 'vision' as each stage ends.
+
+        Returns:
+            Image tokens [B, rows * columns, hidden].
+        """
         patches = frames_to_patches(frames, *grid, self.config.vision, self.dtype)
         mark("preprocess")
         embeddings = self.encode_patches(patches, grid)

@@ -45,6 +45,11 @@ class ScheduledFrame:
     due_s: float | None
     staged: Staged | None = None
 
+    @property
+    def ready_s(self) -> float:
+        """When it could be taken: it came, and then it was made ready."""
+        return self.frame.arrived_s + sum(self.staged.stages_s.values() if self.staged else ())
+
 
 class FrameBuffer:
     """At most `capacity` frames, oldest first."""

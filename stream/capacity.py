@@ -6,7 +6,7 @@ from stream.monitor import MonitorReport
 
 # A step must leave this share of a period to answers and to what else there is.
 SHARE = 0.9
-# Of a frame's stages, those in which nothing else can be watched.
+# Of a frame's stages, those that work for it; that two cores may do so at once is not counted on.
 STEP_STAGES = ("preprocess", "vision", "decoder")
 
 

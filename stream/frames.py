@@ -84,8 +84,7 @@ class Frames:
         watched = self._steps.watch(pictures, times_s, slots, grid, riders)
         done_s = self._clock()
         for (stream, scheduled), (_, staged_s) in zip(batch, staged, strict=True):
-            wait_s = taken_s - scheduled.frame.arrived_s - sum(staged_s.values())
-            own = {"decode": scheduled.frame.decode_s, "wait": wait_s}
+            own = {"decode": scheduled.frame.decode_s, "wait": taken_s - scheduled.ready_s}
             _done(stream, scheduled, done_s, own | staged_s | watched.stages_s)
         return watched.logits
 

@@ -29,9 +29,7 @@ class Slack:
         self._newest[stream] = scheduled.tick, scheduled.due_s
         if before is not None and scheduled.tick > before[0]:
             period_s = (scheduled.due_s - before[1]) / (scheduled.tick - before[0])
-            stages_s = scheduled.staged.stages_s if scheduled.staged else {}
-            ready_s = scheduled.frame.arrived_s + sum(stages_s.values())
-            self._expected_s[stream] = ready_s + period_s
+            self._expected_s[stream] = scheduled.ready_s + period_s
 
     def forget(self, stream: str) -> None:
         """Expect nothing of the stream."""
