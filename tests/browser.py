@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 PHONE = 600  # pages narrower than this are a phone's
-PATIENCE_MS = 10_000.0  # how long a test waits for a page to show something before it fails
+PATIENCE_MS = 30_000.0  # how long a test waits for a page to show something before it fails
 FLAGS = (
     "--no-sandbox",  # which root may not have
     "--disable-gpu",

@@ -28,7 +28,7 @@ E = TypeVar("E")
 
 STOP_ID = TINY_SPECIAL_IDS[IM_END]
 FRAME_TOKENS = 4
-PATIENCE_S = 10.0  # how long a test waits for a thread before it fails
+PATIENCE_S = 30.0  # how long a test waits for a thread before it fails
 
 MINI = InfiniteVLConfig(
     vision=VisionConfig(

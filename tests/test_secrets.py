@@ -2,14 +2,13 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.rig.http_servers import MjpegServer
 from tests.rig.rtsp import RtspServer, missing_rtsp
+from tests.rig.titles import watch_titles
 
 ROOT = Path(__file__).parent.parent
 CANARY = "hunter2canary"
@@ -26,17 +25,7 @@ def canaries(source: str, *more: str) -> str:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    titles, parts = set(), 0
-    process = psutil.Process(run.pid)
-    time.sleep(0.3)  # until Python itself has started
-    while run.poll() is None:
-        try:
-            family = [process, *process.children(recursive=True)]
-            parts = max(parts, len(family))
-            titles |= {" ".join(part.cmdline()) for part in family}
-        except psutil.NoSuchProcess:
-            continue
-        time.sleep(0.02)
+    titles, parts = watch_titles(run, CANARY)
     assert run.stdout is not None
     with run.stdout:
         output = run.stdout.read()

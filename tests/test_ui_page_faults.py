@@ -56,7 +56,7 @@ def test_a_page_comes_back_when_its_server_does(browser_page: BrowserPage) -> No
         page.get_by_text("The server ").first.wait_for()
         page.evaluate("window.before = true")
         with serving_http(page=True, sources=[live_source()], fps=25.0, port=port) as served:
-            page.wait_for_function(f"!window.before && {DRAWN.format(0)}", timeout=20_000)
+            page.wait_for_function(f"!window.before && {DRAWN.format(0)}")
             ask(page, "Are you there?")
             wait_for_answers(page, 1)
 
@@ -71,7 +71,7 @@ def test_logins_that_ended_are_asked_for_again(browser_page: BrowserPage) -> Non
             page.wait_for_function(DRAWN.format(0))
             port = served.address[1]
         with serving_http(page=True, sources=[live_source()], doors=locked(), port=port):
-            page.get_by_label("The token").wait_for(timeout=20_000)
+            page.get_by_label("The token").wait_for()
 
 
 def test_a_visitor_logs_in_once_for_all_of_it(browser_page: BrowserPage) -> None:

@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 import run_stream
+from tests.rig.titles import watch_titles
 from ui.arguments import parse_args
 from ui.process_title import safe_argument
 
@@ -76,16 +75,7 @@ def test_streams_that_are_not_there_tell_no_password(form: str, tmp_path: Path) 
         stderr=subprocess.STDOUT,
         text=True,
     )
-    titles = set()
-    process = psutil.Process(run.pid)
-    time.sleep(0.3)  # until Python itself has started
-    while run.poll() is None:
-        try:
-            family = [process, *process.children(recursive=True)]
-            titles |= {" ".join(part.cmdline()) for part in family}
-        except psutil.NoSuchProcess:
-            continue
-        time.sleep(0.02)
+    titles, _ = watch_titles(run, CANARY)
     assert run.stdout is not None
     with run.stdout:
         output = run.stdout.read()
