@@ -20,10 +20,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from training.pack_contents import CHARACTERS, FONTS, OBJECTS, PHOTOS
+from training.render_pack import FRAME, GLYPH_HEIGHT, GLYPH_WIDTH, SPRITE, TILE
 
-TILE, SPRITE = 72, 64
-GLYPH_WIDTH, GLYPH_HEIGHT, CAP_HEIGHT, BASELINE = 50, 40, 28, 34
-PHOTO = 224
+CAP_HEIGHT, BASELINE = 28, 34
 SPRITE_COLUMNS, PHOTO_COLUMNS = 20, 6
 # Of every seven objects one keeps its Noto picture for the exam and one its Fluent picture.
 HOLD_OUT_EVERY = 7
@@ -120,7 +119,7 @@ def _pack_photos(folder: Path, out: Path) -> list[dict[str, Any]]:
     for file, left, top, side, exam in PHOTOS:
         image = Image.open(folder / file).convert("RGB")
         box = (left, top, left + side, top + side)
-        tiles.append(image.crop(box).resize((PHOTO, PHOTO), Image.Resampling.LANCZOS))
+        tiles.append(image.crop(box).resize((FRAME, FRAME), Image.Resampling.LANCZOS))
         photos.append({"file": file, "box": [left, top, side], "exam": exam})
     _sheet(tiles, PHOTO_COLUMNS, "RGB").save(out, quality=78, method=6)
     return photos
