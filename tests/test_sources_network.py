@@ -352,7 +352,10 @@ def test_who_reads_slowly_sees_the_present() -> None:
         first, last = watcher.frames[0], watcher.frames[-1]
         skipped = last.seq - first.seq + 1 - len(watcher.frames)
         assert skipped == watcher.lost[LossReason.OVERRUN] > 20
-        assert last.seq - first.seq == (watcher.numbers[-1] or 0) - (watcher.numbers[0] or 0)
+        # On a busy machine some come so late that they are not even decoded.
+        stale = watcher.lost.get(LossReason.STALE, 0)
+        sent = (watcher.numbers[-1] or 0) - (watcher.numbers[0] or 0)
+        assert last.seq - first.seq + stale == sent
 
 
 @needs_rtsp

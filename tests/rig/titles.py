@@ -14,7 +14,8 @@ def watch_titles(run: "subprocess.Popen[str]", secret: str) -> tuple[set[str], i
     """
     titles, most = set[str](), 0
     process = psutil.Process(run.pid)
-    while any(secret in word for word in process.cmdline()):
+    # There is none for a moment while a process becomes the program.
+    while not (words := process.cmdline()) or any(secret in word for word in words):
         assert sum(process.cpu_times()[:2]) < 0.3, "a secret is in its title for long"
     while run.poll() is None:
         try:
