@@ -20,7 +20,7 @@ page: $(READY)
 	$(BIN)/python run_stream.py --source assets/demo.mp4 --loop --on-full drop_oldest --ui
 
 test: $(READY)
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 check: style types imports test
 

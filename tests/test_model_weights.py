@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from model.key_map import LM_HEAD, destinations, published_shapes
 from model.presets import PUBLISHED_4B
 from model.weights import CheckpointError, empty_model, load_weights, random_weights
 
-TINY = Path(__file__).parent / "data" / "tiny"
+ROOT = Path(__file__).parent.parent
+TINY = ROOT / "tests" / "data" / "tiny"
 EMBEDDING = "model.language_model.embed_tokens.weight"
 
 
@@ -233,3 +236,12 @@ def test_random_weights_are_the_same_for_the_same_seed() -> None:
 
     assert same(random_weights(SMALL, 1), random_weights(SMALL, 1))
     assert not same(random_weights(SMALL, 1), random_weights(SMALL, 2))
+
+
+def test_a_model_is_made_without_torchs_compiler() -> None:
+    """Its import would add two seconds to every start."""
+    code = (
+        "import sys; from model.checkpoint import load_model; load_model('random:tiny');"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
