@@ -239,6 +239,23 @@ def test_movement_is_asked_about_at_every_rate(tokenizer: ChatTokenizer, fps: fl
         assert counts[family] > least * counts.total(), (family, counts[family])
 
 
+def test_how_many_different_things_is_seldom_asked_where_they_are_few(
+    tokenizer: ChatTokenizer,
+) -> None:
+    """Every stream has seen few at first; asked alike, 72 % of the answers would be below four."""
+    config = DataConfig(fps=(2.0,))
+    asking, rng = Asking(tokenizer, 8, config.questions), random.Random(1)
+    counts = Counter[str]()
+    for _ in range(40):
+        life = Life(config, asking, rng, early=False)
+        while life.pieces:
+            piece = life.piece(0.8)
+            asked = piece.short + piece.long
+            counts.update(a.answer for a in asked if a.family == "distinct")
+    few = sum(counts[name] for name in ("zero", "one", "two", "three"))
+    assert few < 0.55 * counts.total() > 200, counts
+
+
 def test_families_stay_in_balance_and_no_row_is_too_long(tokenizer: ChatTokenizer) -> None:
     """No family that fits most moments falls far behind, whatever is asked first."""
     asking, rng = Asking(tokenizer, 8), random.Random(1)

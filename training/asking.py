@@ -8,6 +8,7 @@ from functools import lru_cache
 from model.tokenizer import ChatTokenizer
 from training.manners import over_a_bad_line, with_manners
 from training.questions import FAMILIES, QA, ask
+from training.questions_draft import NUMBER_NAMES
 from training.world import World
 from training.world_history import JUST_S
 
@@ -17,7 +18,7 @@ WEIGHTS = {
     "number": 1.5, "word": 1.5, "direction": 2.5, "visible": 2.0, "is_there": 2.0, "where": 2.0,
     "anything_moving": 1.5, "blinking": 4.0, "faster": 8.0, "just_changed": 4.0, "did_cut": 3.0,
     "just_entered": 1.5, "just_left": 2.0, "did_leave": 1.5, "colour": 1.5, "ago": 1.5,
-    "there_ago": 1.5, "seen": 2.0, "times": 3.0, "distinct": 4.0, "before": 7.0, "after": 7.0,
+    "there_ago": 1.5, "seen": 2.0, "times": 3.0, "distinct": 7.0, "before": 7.0, "after": 7.0,
     "where_was": 7.0, "last_left": 2.0, "word_seen": 3.0,
 }  # fmt: skip
 # What stays true of a stream for long.
@@ -35,6 +36,9 @@ STEADY = tuple(name for name in FAMILIES["perception"] if name not in FLEETING)
 FRESH = 2.5
 # How many more of one answer than of the other may follow each other.
 LEEWAY = 6
+# Every stream has seen few things at first: asked alike at every moment, how many there were would
+# be three or less most of the time. From so many on it is asked as any other, for fewer less often.
+MANY = 7
 MAX_TURNS = 4
 # What happened just when one began to watch is not asked about.
 KNOWN_MARGIN_S = 0.2
@@ -106,6 +110,10 @@ class Asking:
                 qa = ask(world, rng, family)
                 if qa is None or (known_s is not None and qa.distance_s > known_s - KNOWN_MARGIN_S):
                     continue
+                if family == "distinct" and rng.random() >= _share(qa.answer):
+                    # As if it had been asked, or it would be at the next moment.
+                    self._asked[family] += 1.0 / WEIGHTS[family]
+                    continue
                 row = self._row(world, rng, qa, past, lasting)
                 if len(row.ids) <= length and len(row.targets) <= ANSWER:
                     self._asked[family] += 1.0 / WEIGHTS.get(family, 1.0)
@@ -163,3 +171,8 @@ class Asking:
             if alone[end - len(tokens) : end] == tokens:
                 return (length - len(alone) + end - 1, *world.recollect(names[0])[1:])
         return ()
+
+
+def _share(count: str) -> float:
+    """How often a count is asked where it could be."""
+    return (NUMBER_NAMES.index(count) + 1) / (MANY + 1)
