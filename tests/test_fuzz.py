@@ -30,7 +30,6 @@ from sources.picture import decode_picture
 from sources.policy import ClientPolicy, check_url
 from sources.status import SourceCondition, SourceStatus
 from tests.rig.http_servers import segment
-from tests.stream_helpers import PATIENCE_S
 
 LONG = os.environ.get("FUZZ") == "long"
 CANARY = "canaryhunter2"
@@ -186,8 +185,8 @@ def test_any_playlist_is_played_or_given_up_in_time(
     finally:
         read_s = time.monotonic() - began_s
         source.close()
-    assert outcome and read_s < PATIENCE_S, (outcome, read_s)
-    assert time.monotonic() - began_s - read_s < PATIENCE_S
+    assert outcome and read_s < 15.0, (outcome, read_s)
+    assert time.monotonic() - began_s - read_s < 5.0
     assert psutil.Process().children() == []
 
 

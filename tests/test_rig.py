@@ -98,7 +98,7 @@ def test_rtsp_pictures_come_through_the_proxy_and_outlast_a_stall() -> None:
             resume.join()
             assert proxy.bytes_down > held
             proxy.stall()
-            assert READ_S - 0.1 < ending(numbers) < PATIENCE_S
+            assert READ_S - 0.1 < ending(numbers) < 5 * READ_S
         assert (proxy.connections, proxy.open_connections) == (1, 1)
 
 

@@ -30,6 +30,8 @@ from tests.stream_helpers import PATIENCE_S
 
 needs_rtsp = pytest.mark.skipif(missing_rtsp() is not None, reason=str(missing_rtsp()))
 HASTY = Patience(connect=8.0, stall=0.7, grace=0.3, backoff=0.2, backoff_most=0.5)
+# Several times what HASTY asks for, for machines that are busy, and less than all other limits.
+SOON_S = 5.0
 CANARY = "hunter2"
 ROOT = Path(__file__).parent.parent
 
@@ -81,8 +83,9 @@ class Watcher:
     def is_lost_at_once(self) -> bool:
         """Read until it is lost; whether it was known as such, not taken for a stall."""
         seen = len(self.statuses)
-        self.until_condition(SourceCondition.RECONNECTING)
-        return [s.condition for s in self.statuses[seen:]] == [SourceCondition.RECONNECTING]
+        taken_s = self.until_condition(SourceCondition.RECONNECTING)
+        said = [s.condition for s in self.statuses[seen:]]
+        return taken_s < SOON_S and said == [SourceCondition.RECONNECTING]
 
     def __enter__(self) -> "Watcher":
         return self
@@ -112,7 +115,7 @@ def test_a_server_that_hangs_up_is_a_loss_and_is_found_again() -> None:
         watcher.until_frames(5)
         server.drop()
         assert watcher.is_lost_at_once()
-        watcher.until_condition(SourceCondition.LIVE)
+        assert watcher.until_condition(SourceCondition.LIVE) < 2 * SOON_S
         watcher.until_frames(len(watcher.frames) + 5)
         assert [f.epoch for f in watcher.frames] == sorted(f.epoch for f in watcher.frames)
         assert watcher.frames[-1].epoch == 1
@@ -123,10 +126,10 @@ def test_a_stall_is_told_from_a_loss() -> None:
     with MjpegServer() as server, Watcher(server.url) as watcher:
         watcher.until_frames(5)
         server.stall()
-        watcher.until_condition(SourceCondition.STALLED)
-        watcher.until_condition(SourceCondition.RECONNECTING)
+        assert watcher.until_condition(SourceCondition.STALLED) < SOON_S
+        assert watcher.until_condition(SourceCondition.RECONNECTING) < SOON_S
         server.resume()
-        watcher.until_condition(SourceCondition.LIVE)
+        assert watcher.until_condition(SourceCondition.LIVE) < 2 * SOON_S
 
 
 @pytest.mark.parametrize(
@@ -162,9 +165,10 @@ def test_closing_returns_at_once_though_the_network_is_silent() -> None:
                 break
             items.clear()
             thread = Thread(target=lambda: items.append(watcher.source.read()))
+        began_s = time.monotonic()
         watcher.source.close()
         thread.join(PATIENCE_S)
-        assert items == [None]
+        assert items == [None] and time.monotonic() - began_s < SOON_S
 
 
 def test_hls_is_played_at_its_own_pace() -> None:
@@ -172,7 +176,7 @@ def test_hls_is_played_at_its_own_pace() -> None:
     with HlsServer() as server, Watcher(server.url) as watcher:
         watcher.until_frames(40)
         arrivals = [f.arrived_s for f in watcher.frames]
-        assert arrivals[-1] - arrivals[0] > 40 / 25 * 0.75
+        assert 40 / 25 * 0.75 < arrivals[-1] - arrivals[0] < SOON_S
         numbers = [n for n in watcher.numbers if n is not None]
         assert len(numbers) == 40 and numbers == list(range(numbers[0], numbers[0] + 40))
 
@@ -262,13 +266,13 @@ def test_an_rtsp_camera_is_watched_and_its_silence_noticed() -> None:
         assert None not in watcher.numbers
 
         proxy.stall()
-        watcher.until_condition(SourceCondition.STALLED)
+        assert watcher.until_condition(SourceCondition.STALLED) < SOON_S
         proxy.pass_through()
         watcher.until_condition(SourceCondition.LIVE)
 
         proxy.reset()
         assert watcher.is_lost_at_once()
-        watcher.until_condition(SourceCondition.LIVE)
+        assert watcher.until_condition(SourceCondition.LIVE) < 2 * SOON_S
 
         camera.stop()
         watcher.until_condition(SourceCondition.STALLED)
@@ -348,12 +352,12 @@ def test_who_reads_slowly_sees_the_present() -> None:
             time.sleep(0.4)
             watcher.until_frames(len(watcher.frames) + 1)
             ages_s.append(time.monotonic() - watcher.frames[-1].arrived_s)
-        assert statistics.median(ages_s) < 0.2
+        assert statistics.median(ages_s) < 0.2 and max(ages_s) < 1.0
         first, last = watcher.frames[0], watcher.frames[-1]
         skipped = last.seq - first.seq + 1 - len(watcher.frames)
-        assert skipped == watcher.lost[LossReason.OVERRUN] > 20
         # On a busy machine some come so late that they are not even decoded.
         stale = watcher.lost.get(LossReason.STALE, 0)
+        assert skipped == watcher.lost[LossReason.OVERRUN] > 60 - stale
         sent = (watcher.numbers[-1] or 0) - (watcher.numbers[0] or 0)
         assert last.seq - first.seq + stale == sent
 

@@ -196,9 +196,16 @@ def eight_minutes(
 ) -> list[Asked]:
     """All that eight streams of a minute are asked."""
     config = replace(CONFIG, fps=(fps,), questions=2, frames=128, lives_s=(60.0, 60.0))
+    return all_asked(tokenizer, config, 8, memory_share, seed)
+
+
+def all_asked(
+    tokenizer: ChatTokenizer, config: DataConfig, lives: int, memory_share: float, seed: int
+) -> list[Asked]:
+    """All that so many streams are asked."""
     asking, rng = Asking(tokenizer, 8, config.questions), random.Random(seed)
     asked: list[Asked] = []
-    for _ in range(8):
+    for _ in range(lives):
         life = Life(config, asking, rng, early=False)
         while life.pieces:
             piece = life.piece(memory_share)
@@ -243,15 +250,8 @@ def test_how_many_different_things_is_seldom_asked_where_they_are_few(
     tokenizer: ChatTokenizer,
 ) -> None:
     """Every stream has seen few at first; asked alike, 72 % of the answers would be below four."""
-    config = DataConfig(fps=(2.0,))
-    asking, rng = Asking(tokenizer, 8, config.questions), random.Random(1)
-    counts = Counter[str]()
-    for _ in range(40):
-        life = Life(config, asking, rng, early=False)
-        while life.pieces:
-            piece = life.piece(0.8)
-            asked = piece.short + piece.long
-            counts.update(a.answer for a in asked if a.family == "distinct")
+    asked = all_asked(tokenizer, DataConfig(fps=(2.0,)), 40, 0.8, seed=1)
+    counts = Counter(a.answer for a in asked if a.family == "distinct")
     few = sum(counts[name] for name in ("zero", "one", "two", "three"))
     assert few < 0.55 * counts.total() > 200, counts
 

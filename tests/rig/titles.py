@@ -17,6 +17,7 @@ def watch_titles(run: "subprocess.Popen[str]", secret: str) -> tuple[set[str], i
     # There is none for a moment while a process becomes the program.
     while not (words := process.cmdline()) or any(secret in word for word in words):
         assert sum(process.cpu_times()[:2]) < 0.3, "a secret is in its title for long"
+        time.sleep(0.005)
     while run.poll() is None:
         try:
             family = [process, *process.children(recursive=True)]
