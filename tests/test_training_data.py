@@ -301,7 +301,8 @@ def test_over_a_bad_line_words_get_lost_but_never_names_and_numbers() -> None:
     assert max(lengths) == 12 and min(lengths) < 10
     said = set(question.split())
     assert any(len(form.split()) == 12 and set(form.split()) - said for form in forms), "misheard"
-    assert over_a_bad_line("Why?", [], random.Random(1)), "something is always heard"
+    short = "What is in the picture?"
+    assert all(over_a_bad_line(short, [], random.Random(s)) == short for s in range(100))
 
 
 def test_streams_begin_at_all_times_of_a_clock() -> None:

@@ -20,8 +20,9 @@ ENDINGS = (", please?", " please", "??", " ?", "!", "...")
 # What somebody in a hurry leaves out; the sense is the same.
 SPARED = frozenset({"a", "an", "the", "is", "are", "do", "does", "you", "can", "me", "it", "of"})
 
-# How many questions come over a bad line, and how many of their words are lost or misheard there.
-BAD_LINE = 0.25
+# How many questions come over a bad line, and how many of their words are lost or misheard there;
+# those of fewer words would lose their sense with one of them.
+BAD_LINE, SAFE_WORDS = 0.25, 6
 LOST, MISHEARD = 0.1, 0.05
 _WORD = re.compile(r"[^\W_]+")
 
@@ -53,11 +54,12 @@ def _hurried(question: str) -> str:
 
 def over_a_bad_line(question: str, names: Iterable[str], rng: random.Random) -> str:
     """The same question, now and then with words lost or misheard; names and numbers never are."""
-    if rng.random() >= BAD_LINE:
+    words = question.split()
+    if rng.random() >= BAD_LINE or len(words) < SAFE_WORDS:
         return question
     kept = {word for name in names for word in _WORD.findall(name)}.union(NUMBER_NAMES)
     heard: list[str] = []
-    for word in question.split():
+    for word in words:
         chance = 1.0 if any(w in kept or w.isdigit() for w in _WORD.findall(word)) else rng.random()
         if chance < LOST:
             continue
@@ -69,4 +71,4 @@ def over_a_bad_line(question: str, names: Iterable[str], rng: random.Random) -> 
 def _vocabulary() -> list[str]:
     """The words of all wordings, each as often as it occurs."""
     patterns = (pattern for patterns, _ in WORDINGS.values() for pattern in patterns)
-    return [word for pattern in patterns for word in _WORD.findall(pattern)]
+    return [word for pattern in patterns for word in _WORD.findall(re.sub(r"{\w+}", " ", pattern))]
