@@ -143,10 +143,10 @@ def test_a_question_knows_what_can_be_recollected_of_the_thing_it_names(
     assert named > 150 and longest > 100
 
 
-def test_a_piece_after_the_state_is_zeroed_is_asked_about_what_is_there(
+def test_a_piece_after_the_state_is_zeroed_is_watched_as_by_one_who_has_just_come(
     tokenizer: ChatTokenizer,
 ) -> None:
-    """In a piece of its own after the last one; what must be remembered has no label there."""
+    """In a piece of its own after the last; nothing is asked while the window shows the past."""
     config = replace(CONFIG, frames=40, dialogues=4, lives_s=(60.0, 60.0), wiped=0.05)
     asking, rng = Asking(tokenizer, 8), random.Random(0)
     lives = [Life(config, asking, rng, early=False) for _ in range(200)]
@@ -154,41 +154,27 @@ def test_a_piece_after_the_state_is_zeroed_is_asked_about_what_is_there(
     longer = [life for life in lives if life.pieces == 4]
     assert {life.pieces for life in lives} == {3, 4}
     assert 0.5 < len(longer) / len(lives) / (3 * config.wiped) < 2.0
+    denied = Counter[str]()
     for life in longer[:8]:
         assert not any(life.piece(0.9).wiped for _ in range(3))
-        began_s = life.world.now
+        seen_before = set(life.world.history.records)
         piece = life.piece(0.9)
-        assert piece.wiped and life.pieces == 0
-        asked = [*piece.short, *piece.long]
-        assert not {a.family for a in asked} & set(FAMILIES["memory"])
-        assert sum(a.family != "" for a in asked) > 20
-        assert not any(a.family for a in piece.short[: WIPED_FRAMES * config.questions])
-        assert all(set(scene.stream) == {UNKNOWN} for scene in piece.scenes)
-        assert all(scene.past.max() == UNKNOWN for scene in piece.scenes)
-        assert not any(row[0] for rows in piece.recollected for row in rows)
-        assert not any(a.named for a in asked)
-        assert life.world.now - began_s == 20.0
-
-
-def test_nothing_is_asked_that_is_older_than_one_has_watched(
-    monkeypatch: pytest.MonkeyPatch, tokenizer: ChatTokenizer
-) -> None:
-    last: list[QA | None] = []
-
-    def listening(world: World, rng: random.Random, family: str) -> QA | None:
-        last.append(ask(world, rng, family))
-        return last[-1]
-
-    monkeypatch.setattr(training.asking, "ask", listening)
-    asking, rng, world = Asking(tokenizer, 8), random.Random(0), World(3, 5.0, WorldStyle())
-    ages_s: list[float] = []
-    for _ in range(1500):
-        world.advance()
-        if asking.ask(world, rng, 0.5, 48, known_s=1.0).family:
-            assert last[-1] is not None and not last[-1].memory
-            ages_s.append(last[-1].distance_s)
-    assert 0.5 < max(ages_s) <= 0.8 and len(ages_s) > 750
-    assert any(qa is not None and qa.distance_s > 0.8 for qa in last)
+        assert piece.wiped and life.pieces == 0 and life.world.watched_s == 19.5
+        num_early = WIPED_FRAMES * config.questions
+        assert not any(a.family for a in [*piece.short[:num_early], piece.long[0]])
+        asked = Counter(a.family for a in [*piece.short[num_early:], *piece.long[1:]])
+        memory = sum(asked[name] for name in FAMILIES["memory"])
+        assert min(memory, asked.total() - memory - asked[""]) > 5
+        early, later = piece.scenes[:WIPED_FRAMES], piece.scenes[WIPED_FRAMES:]
+        assert all(set(scene.stream) == {UNKNOWN} for scene in early)
+        assert all(scene.past.max() == UNKNOWN for scene in early)
+        assert any(scene.stream.max() > UNKNOWN for scene in later)
+        first, *rest = ([row for row in rows if row[0]] for rows in piece.recollected)
+        assert not first and all(rest)
+        lost = seen_before - set(life.world.history.records)
+        for a in (a for a in piece.short if a.family in ("seen", "times", "where_was")):
+            denied.update([a.answer] * any(f" {name}" in a.question for name in lost))
+    assert denied and set(denied) <= {"no, I have not seen one", "zero", "I have not seen one"}
 
 
 def eight_minutes(

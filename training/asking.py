@@ -40,8 +40,6 @@ LEEWAY = 6
 # be three or less most of the time. From so many on it is asked as any other, for fewer less often.
 MANY = 7
 MAX_TURNS = 4
-# What happened just when one began to watch is not asked about.
-KNOWN_MARGIN_S = 0.2
 FAR_WINDOWS = 4
 # tokens of the longest answer, its end counted
 ANSWER = 16
@@ -88,27 +86,24 @@ class Asking:
         turns: Sequence[Asked] = (),
         *,
         lasting: bool = True,
-        known_s: float | None = None,
     ) -> Asked:
-        """A question about this moment in at most `length` tokens.
+        """A question about this moment in at most `length` tokens; none while the past is unclear.
 
         Args:
             turns: earlier questions about the stream; some of them go before this one.
             lasting: whether to ask for what stays true of the stream, too.
-            known_s: for how long one has watched, if that is less than the world's time: then
-                nothing older is asked about, and nothing that is gone.
         """
+        if world.unclear:
+            return NOTHING_TO_ASK
         for _ in range(TRIES):
             past = self._pick(rng, turns)
             families = self._order(world, rng, memory_share, lasting)
             if past and rng.random() < 0.5:
                 # The same again: the answer is a new one, not what was said before.
                 families.insert(0, rng.choice(past).family)
-            if known_s is not None:
-                families = [name for name in families if name in FAMILIES["perception"]]
             for family in families:
                 qa = ask(world, rng, family)
-                if qa is None or (known_s is not None and qa.distance_s > known_s - KNOWN_MARGIN_S):
+                if qa is None:
                     continue
                 if family == "distinct" and rng.random() >= _share(qa.answer):
                     # As if it had been asked, or it would be at the next moment.

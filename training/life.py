@@ -69,7 +69,8 @@ class Life:
         fps = rng.choice([fps for fps in config.fps if not early or fps <= EARLY_FPS])
         shortest, longest = map(math.log, config.lives_s)
         life = math.ceil(math.exp(rng.uniform(shortest, longest)) * fps / config.frames)
-        # A piece more: what is there can be told without what was remembered.
+        # A piece more, in which one has just begun to watch: what is there can be told without what
+        # was remembered, and what is told of the past is what has been seen since, not a guess.
         self._wiped = not early and rng.random() < config.wiped * life
         self.pieces = 1 if early else life + self._wiped
         self.world = World(rng.getrandbits(48), fps, draw_style(rng, fps, early), LEEWAY)
@@ -87,26 +88,26 @@ class Life:
         config, world, asking = self._config, self.world, self._asking
         every = config.frames // config.dialogues
         self.pieces -= 1
-        wiped = world.forgotten = self._wiped and self.pieces == 0
+        wiped = self._wiped and self.pieces == 0
         piece = Piece(wiped, [], [], [], [], [])
-        lasting = not wiped and (self.pieces == self._wiped or self._rng.random() < config.recall)
+        lasting = self.pieces <= self._wiped or self._rng.random() < config.recall
         share = memory_share if lasting else memory_share / 3
+        if wiped:
+            share = memory_share / 2
+        ask = partial(asking.ask, world, self._rng, share, lasting=lasting)
         for frame in range(config.frames):
+            # Until then the window still shows what was there before.
+            world.unclear = wiped and frame < WIPED_FRAMES
             piece.scenes.append(world.advance())
             piece.times_s.append(self._start_s + world.now)
-            watched_s = frame / world.fps if frame >= WIPED_FRAMES else 0.0
-            ask = partial(
-                asking.ask,
-                world,
-                self._rng,
-                share,
-                lasting=lasting,
-                known_s=watched_s if wiped else None,
-            )
+            if wiped and frame == 0:
+                world.forget()
+                self._turns = []
             piece.short.extend(ask(config.short) for _ in range(config.questions))
             if (frame + 1) % every == 0:
                 piece.long.append(ask(config.long, turns=self._turns))
-                told = [world.recollect(name) for name in world.casting.class_of if lasting]
+                names = world.casting.class_of if lasting and not world.unclear else ()
+                told = [world.recollect(name) for name in names]
                 piece.recollected.append(told + [NOTHING_TOLD] * (MAX_CAST - len(told)))
             self._remember(piece.short[-1])
         return piece

@@ -77,7 +77,7 @@ def _ask(world: World, rng: random.Random, family: str, wording: Wording) -> QA 
         return None
     pattern = rng.choice(WORDINGS[family][wording == "heldout"])
     question = fill(expand(pattern, rng), draft.fields)
-    distance_s = min(draft.distance_s, world.now)
+    distance_s = min(draft.distance_s, world.watched_s)
     memory = family in PAST and distance_s > RECENT_S
     names = tuple(said.partition(" ")[2] for gap, said in draft.fields.items() if gap != "n")
     return QA(family, memory, question, draft.answer, distance_s, draft.yes_no, names)

@@ -44,7 +44,7 @@ def _anything_moving(world: World, rng: random.Random) -> Draft | None:
     still = is_calm(world) and all(track.is_still(world.now, world.fps) for track in tracks)
     if not still and not yes:
         return None
-    if still and (not tracks or world.now < 1.5 or _recent(world, "", 1.5)):
+    if still and (not tracks or world.watched_s < 1.5 or _recent(world, "", 1.5)):
         return None
     if not owes(world, rng, "anything_moving", yes):
         return None
@@ -56,8 +56,10 @@ def _blinking(world: World, rng: random.Random) -> Draft | None:
     # Slower than this, blinking cannot be told from coming and going.
     if world.fps < 5 or not tracks:
         return None
-    yes = any(track.blink_start + 1.5 <= world.now < track.blink_end - 0.1 for track in tracks)
-    if not yes and not (is_calm(world) and world.now - world.stage.busy_until > 3.0):
+    began_s = world.history.began_s
+    starts = [max(k.blink_start, began_s) for k in tracks if world.now < k.blink_end - 0.1]
+    yes = any(start + 1.5 <= world.now for start in starts)
+    if not yes and not (is_calm(world) and world.now - max(world.stage.busy_until, began_s) > 3.0):
         return None
     if not owes(world, rng, "blinking", yes):
         return None
@@ -97,11 +99,11 @@ def _fresh(world: World, sort: str) -> tuple[str, float] | None:
         return None
     lately = [e for e in world.history.events if e.sort == sort and e.end > world.now - LONG_S]
     if not lately:
-        return ("", LONG_S) if world.now > LONG_S + 0.5 else None
+        return ("", LONG_S) if world.watched_s > LONG_S + 0.5 else None
     event = lately[-1]
     alone = len(lately) == 1 or lately[-2].end < event.start - ALONE_S
     age = world.now - event.end
-    first_scene = event.end < 1.0
+    first_scene = event.end - world.history.began_s < 1.0
     return (event.text, age) if alone and 0.2 <= age <= JUST_S and not first_scene else None
 
 
@@ -158,7 +160,7 @@ def _did_leave(world: World, rng: random.Random) -> Draft | None:
 
 def _did_cut(world: World, rng: random.Random) -> Draft | None:
     cuts = [event.end for event in world.history.events if event.sort == "cut"]
-    age = world.now - cuts[-1] if cuts else world.now
+    age = world.now - cuts[-1] if cuts else world.watched_s
     yes = bool(cuts) and 0.0 <= age <= JUST_S
     if not yes and age < LONG_S:
         return None

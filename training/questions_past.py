@@ -102,7 +102,7 @@ def _after(world: World, rng: random.Random) -> Draft | None:
 
 def _age(world: World, rng: random.Random) -> tuple[int, tuple[str, ...]] | None:
     """A number of seconds ago at which it is plain what was visible, and what was."""
-    ages = [age for age in _AGES_S if age * (1 + _AGE_MARGIN) + _AGE_MARGIN_S < world.now]
+    ages = [age for age in _AGES_S if age * (1 + _AGE_MARGIN) + _AGE_MARGIN_S < world.watched_s]
     if not ages:
         return None
     for age in rng.sample(ages, min(len(ages), 4)):
@@ -147,7 +147,7 @@ def _there_ago(world: World, rng: random.Random) -> Draft | None:
 
 def _seen(world: World, rng: random.Random) -> Draft | None:
     yes = wants(world, rng, "seen")
-    name, age = None, world.now
+    name, age = None, world.watched_s
     if yes:
         gone = _gone(world)
         if gone:
@@ -164,7 +164,7 @@ def _seen(world: World, rng: random.Random) -> Draft | None:
 
 def _word_seen(world: World, rng: random.Random) -> Draft | None:
     yes = wants(world, rng, "word_seen")
-    age = world.now
+    age = world.watched_s
     if yes:
         gone = _gone(world, text=True)
         if not gone:
@@ -201,7 +201,7 @@ def _times(world: World, rng: random.Random) -> Draft | None:
             by_count.setdefault(record.count, []).append((name, record))
     if not by_count or rng.random() < 0.12:
         other = _never_seen(world, rng)
-        return Draft("zero", world.now, fields={"a": with_article(other)}) if other else None
+        return Draft("zero", world.watched_s, fields={"a": with_article(other)}) if other else None
     # Every count is as likely, though most things appear once.
     count = rng.choice(list(by_count))
     if count == 1 and rng.random() < 0.6:
@@ -214,7 +214,7 @@ def _last_text(world: World, rng: random.Random, last: LastText) -> Draft | None
     if not is_calm(world):
         return None
     if last.text is None:
-        return Draft(NOTHING_YET, world.now) if rng.random() < 0.15 else None
+        return Draft(NOTHING_YET, world.watched_s) if rng.random() < 0.15 else None
     if last.gone_at is None:
         return Draft(bare(last.text)) if rng.random() < 0.2 else None
     return Draft(bare(last.text), world.now - last.gone_at)
@@ -233,7 +233,7 @@ def _last_left(world: World, rng: random.Random) -> Draft | None:
     if not is_calm(world):
         return None
     if history.last_left is None:
-        return Draft(NOTHING_YET, world.now) if rng.random() < 0.15 else None
+        return Draft(NOTHING_YET, world.watched_s) if rng.random() < 0.15 else None
     if not _nameable(history.last_left):
         return None
     return Draft(say(history.last_left), world.now - history.last_left_at)
@@ -242,7 +242,7 @@ def _last_left(world: World, rng: random.Random) -> Draft | None:
 def _where_was(world: World, rng: random.Random) -> Draft | None:
     if rng.random() < 0.06:
         name = _never_seen(world, rng)
-        return Draft(NOT_SEEN, world.now, fields={"the": f"the {name}"}) if name else None
+        return Draft(NOT_SEEN, world.watched_s, fields={"the": f"the {name}"}) if name else None
     gone = [entry for entry in _gone(world) if entry[1].region != AMBIGUOUS]
     if not gone:
         return None

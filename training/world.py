@@ -57,8 +57,8 @@ class World:
         if fps < _MIN_FPS:
             raise ValueError(f"below {_MIN_FPS} frames per second events go unseen, got {fps}")
         self.seed, self.fps, self.style, self.leeway = seed, fps, style, leeway
-        # whether what is remembered of it has been lost: nothing is said of the past then
-        self.forgotten = False
+        # whether what is remembered of it is unclear: nothing is said of the past then
+        self.unclear = False
         self.now = 0.0
         self.stage = Stage(random.Random(seed))
         self.casting = Casting(self.stage.rng, style)
@@ -77,6 +77,15 @@ class World:
     def history(self) -> History:
         """What it remembers."""
         return self.stage.history
+
+    @property
+    def watched_s(self) -> float:
+        """For how long one has watched, since the stream began or was forgotten, in seconds."""
+        return self.now - self.history.began_s
+
+    def forget(self) -> None:
+        """Remember only what is there now, as one who has just begun to watch."""
+        self.stage.forget(self.now)
 
     def tracks(self) -> list[Track]:
         """Everything nameable that is at least partly there now."""
@@ -124,7 +133,7 @@ class World:
     def _past_of(self, track: Track, t: float) -> tuple[float, ...]:
         """What one must remember to know of a picture, in the order of PAST_FIELDS."""
         record = self.history.records.get(track.name)
-        if record is None or t < track.t_shown or self.forgotten:
+        if record is None or t < track.t_shown or self.unclear:
             return _NO_PAST
         return self._class_of(record.before), self._class_of(record.follows), _times(record)
 
@@ -147,7 +156,7 @@ class World:
 
     def _past_of_stream(self) -> tuple[float, ...]:
         """In the order of STREAM_FIELDS."""
-        if self.forgotten:
+        if self.unclear:
             return (UNKNOWN,) * len(STREAM_FIELDS)
         history = self.history
         count = history.num_pictures

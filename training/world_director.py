@@ -119,8 +119,9 @@ class Director:
         return True
 
     def _return(self, t: float, kind: Kind) -> None:
-        record = self.stage.history.records[kind.name]
-        if record.last_gone is not None and t - record.last_gone >= MIN_AWAY_S:
+        record = self.stage.history.records.get(kind.name)
+        # It may have been forgotten since it went.
+        if record is None or (record.last_gone is not None and t - record.last_gone >= MIN_AWAY_S):
             self._enter(t, kind)
 
     def _move(self, t: float) -> bool:

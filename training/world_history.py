@@ -63,6 +63,8 @@ class LastText:
 class History:
     """Everything that questions about the past need."""
 
+    # since when one has watched
+    began_s: float = 0.0
     records: dict[str, Record] = field(default_factory=dict)
     snapshots: deque[tuple[float, tuple[str, ...] | None]] = field(default_factory=deque)
     events: deque[Event] = field(default_factory=deque)
@@ -155,8 +157,8 @@ class History:
             if event.sort == sort and last is None:
                 last = event
         if last is None or t - last.end > LONG_S:
-            return False if t > LONG_S else None
-        return last if t - last.end <= JUST_S and last.end > 1.0 else None
+            return False if t - self.began_s > LONG_S else None
+        return last if t - last.end <= JUST_S and last.end - self.began_s > 1.0 else None
 
     def snap(self, t: float, names: tuple[str, ...] | None) -> None:
         """From t on these names are visible; None while something comes, goes or blinks."""

@@ -108,18 +108,29 @@ class Stage:
         track.t_shown = track.move_end
         return True
 
+    def forget(self, t: float) -> None:
+        """Begin the history anew, as if what is there now had all come at t."""
+        self.history = History(began_s=t)
+        for track in self.tracks():
+            if track.t_shown <= t:
+                self._record(track, t, t)
+        self._snap(t)
+
     def _shown(self, t: float, track: Track) -> None:
+        self._record(track, track.t_in, t)
+        self.history.note(Event(track.t_in, t, "enter", track.name))
+        self._settle(t)
+
+    def _record(self, track: Track, t_in: float, t: float) -> None:
         history = self.history
         if track.slot == NUMBER_SLOT:
             history.number.text, history.number.gone_at = track.name, None
             history.number.shown_at = t
         else:
-            history.appear(track.name, track.is_text, track.t_in, t)
+            history.appear(track.name, track.is_text, t_in, t)
         if track.slot == WORD_SLOT:
             history.word.text, history.word.shown_at = track.name, t
             history.word.gone_at = None
-        history.note(Event(track.t_in, t, "enter", track.name))
-        self._settle(t)
 
     def leave(self, track: Track, t: float, how: str) -> None:
         """Take a thing away; a way out that is not free becomes a pop."""
@@ -171,13 +182,17 @@ class Stage:
 
     def _unsettle(self, t: float) -> None:
         self.busy += 1
-        self.history.snap(t, None)
+        self._snap(t)
 
     def _settle(self, t: float) -> None:
         self.busy -= 1
         self.busy_until = t
         if self.busy == 0:
-            self.history.snap(t, tuple(track.name for track in self.tracks()))
+            self._snap(t)
+
+    def _snap(self, t: float) -> None:
+        names = tuple(track.name for track in self.tracks())
+        self.history.snap(t, None if self.busy else names)
 
 
 def _way_out(track: Track, x: float, y: float) -> tuple[float, float, float]:
