@@ -154,27 +154,22 @@ def test_a_piece_after_the_state_is_zeroed_is_watched_as_by_one_who_has_just_com
     longer = [life for life in lives if life.pieces == 4]
     assert {life.pieces for life in lives} == {3, 4}
     assert 0.5 < len(longer) / len(lives) / (3 * config.wiped) < 2.0
-    denied = Counter[str]()
+    asked = Counter[str]()
     for life in longer[:8]:
         assert not any(life.piece(0.9).wiped for _ in range(3))
-        seen_before = set(life.world.history.records)
         piece = life.piece(0.9)
         assert piece.wiped and life.pieces == 0 and life.world.watched_s == 19.5
         num_early = WIPED_FRAMES * config.questions
         assert not any(a.family for a in [*piece.short[:num_early], piece.long[0]])
-        asked = Counter(a.family for a in [*piece.short[num_early:], *piece.long[1:]])
-        memory = sum(asked[name] for name in FAMILIES["memory"])
-        assert min(memory, asked.total() - memory - asked[""]) > 5
+        asked.update(a.family for a in [*piece.short[num_early:], *piece.long[1:]])
         early, later = piece.scenes[:WIPED_FRAMES], piece.scenes[WIPED_FRAMES:]
         assert all(set(scene.stream) == {UNKNOWN} for scene in early)
         assert all(scene.past.max() == UNKNOWN for scene in early)
         assert any(scene.stream.max() > UNKNOWN for scene in later)
         first, *rest = ([row for row in rows if row[0]] for rows in piece.recollected)
         assert not first and all(rest)
-        lost = seen_before - set(life.world.history.records)
-        for a in (a for a in piece.short if a.family in ("seen", "times", "where_was")):
-            denied.update([a.answer] * any(f" {name}" in a.question for name in lost))
-    assert denied and set(denied) <= {"no, I have not seen one", "zero", "I have not seen one"}
+    past, present = (sum(asked[name] for name in FAMILIES[k]) for k in ("memory", "perception"))
+    assert min(past, present) > 80
 
 
 def eight_minutes(
@@ -236,7 +231,7 @@ def test_how_many_different_things_is_seldom_asked_where_they_are_few(
     tokenizer: ChatTokenizer,
 ) -> None:
     """Every stream has seen few at first; asked alike, 72 % of the answers would be below four."""
-    asked = all_asked(tokenizer, DataConfig(fps=(2.0,)), 40, 0.8, seed=1)
+    asked = all_asked(tokenizer, DataConfig(fps=(2.0,)), 80, 0.8, seed=1)
     counts = Counter(a.answer for a in asked if a.family == "distinct")
     few = sum(counts[name] for name in ("zero", "one", "two", "three"))
     assert few < 0.55 * counts.total() > 200, counts

@@ -340,3 +340,22 @@ def test_answers_are_compared_without_case_articles_and_number_words(
     answer: str, normal: str
 ) -> None:
     assert normalise(answer) == normal
+
+
+def test_what_was_there_before_one_came_was_never_seen() -> None:
+    """A world that was told to forget knows what is there, and what came since."""
+    world, rng = World(3, 5.0, WorldStyle()), random.Random(1)
+    for _ in range(300):
+        world.advance()
+    seen = set(world.history.records)
+    world.forget()
+    assert {track.name for track in world.pictures()} <= set(world.history.records) < seen
+    answers = Counter[str]()
+    for _ in range(400):
+        if world.watched_s < 5.0:
+            world.advance()
+        qa = ask(world, rng, "seen")
+        if qa is not None and qa.names[0] in seen - set(world.history.records):
+            assert qa.distance_s == world.watched_s
+            answers[qa.answer] += 1
+    assert set(answers) == {"no, I have not seen one"} and answers.total() > 5
