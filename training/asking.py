@@ -107,13 +107,16 @@ class Asking:
                     continue
                 if family == "distinct" and rng.random() >= _share(qa.answer):
                     # As if it had been asked, or it would be at the next moment.
-                    self._asked[family] += 1.0 / WEIGHTS[family]
+                    self._count(family)
                     continue
                 row = self._row(world, rng, qa, past, lasting)
                 if len(row.ids) <= length and len(row.targets) <= ANSWER:
-                    self._asked[family] += 1.0 / WEIGHTS.get(family, 1.0)
+                    self._count(family)
                     return row
         return NOTHING_TO_ASK
+
+    def _count(self, family: str) -> None:
+        self._asked[family] += 1.0 / WEIGHTS.get(family, 1.0)
 
     def _pick(self, rng: random.Random, turns: Sequence[Asked]) -> list[Asked]:
         if not turns:

@@ -24,8 +24,6 @@ from training.world_scene import EMPTY_TEXT, MAX_GLYPHS, NUMBER_SLOT, WORD_SLOT
 from training.world_style import WorldStyle
 from training.world_track import Track
 
-# A thing that comes back sooner may pass for one that blinked.
-MIN_AWAY_S = 1.6
 _NUM_WORDS = 12
 _CHARACTERS: str = load_index()["glyphs"]["characters"]
 
@@ -69,11 +67,9 @@ class Casting:
         rng = self._rng
         for _ in range(4):
             kind = rng.choice(self.cast)
-            record = history.records.get(kind.name)
-            if record is None:
+            if kind.name not in history.records:
                 return kind
-            away = record.last_gone is not None and t - record.last_gone >= MIN_AWAY_S
-            if away and rng.random() < 0.6:
+            if history.may_come(kind.name, t) and rng.random() < 0.6:
                 return kind
         return None
 
@@ -127,11 +123,7 @@ class Casting:
 
     def _word(self, history: History, t: float) -> str | None:
         word = self._rng.choice(self.words)
-        record = history.records.get(f"the word {word.lower()}")
-        if record is None:
-            return word
-        away = record.last_gone is not None and t - record.last_gone >= MIN_AWAY_S
-        return word if away else None
+        return word if history.may_come(f"the word {word.lower()}", t) else None
 
 
 def jitter(tint: RGB, by: float) -> RGB:

@@ -6,7 +6,7 @@ rate. A tick that picks something impossible just lets time pass.
 
 import dataclasses
 
-from training.world_casting import MIN_AWAY_S, Casting, jitter
+from training.world_casting import Casting, jitter
 from training.world_catalogue import COLOURS, SHAPES, Kind
 from training.world_history import Event
 from training.world_scene import NUMBER_SLOT, WORD_SLOT
@@ -119,9 +119,7 @@ class Director:
         return True
 
     def _return(self, t: float, kind: Kind) -> None:
-        record = self.stage.history.records.get(kind.name)
-        # It may have been forgotten since it went.
-        if record is None or (record.last_gone is not None and t - record.last_gone >= MIN_AWAY_S):
+        if self.stage.history.may_come(kind.name, t):
             self._enter(t, kind)
 
     def _move(self, t: float) -> bool:

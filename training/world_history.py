@@ -15,6 +15,8 @@ SNAPSHOTS_S = 75.0
 EVENTS_S = 8.0
 # What is no older has just happened, and what is older than LONG_S no longer has.
 JUST_S, LONG_S = 1.8, 5.0
+# A thing that comes back sooner may pass for one that blinked.
+MIN_AWAY_S = 1.6
 # How long after a cut it is not plain what came and went.
 ALONE_S = 2.5
 
@@ -55,7 +57,6 @@ class LastText:
     """The last word or number shown, and when it went; None while it is there."""
 
     text: str | None = None
-    shown_at: float = 0.0
     gone_at: float | None = None
 
 
@@ -80,10 +81,16 @@ class History:
     recoloured: bool = False
     num_pictures: int = 0
     colour_before: str | None = None
-    colour_changes: int = 0
     colour_changed_at: float = 0.0
     _newest: str | None = None
     _newest_shown: float = -100.0
+
+    def may_come(self, name: str, t: float) -> bool:
+        """Whether a thing has never been there, or has been away for long enough to come back."""
+        record = self.records.get(name)
+        return record is None or (
+            record.last_gone is not None and t - record.last_gone >= MIN_AWAY_S
+        )
 
     def appear(self, name: str, is_text: bool, t_in: float, t_shown: float) -> None:
         """A thing has fully come in."""

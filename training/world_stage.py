@@ -125,12 +125,10 @@ class Stage:
         history = self.history
         if track.slot == NUMBER_SLOT:
             history.number.text, history.number.gone_at = track.name, None
-            history.number.shown_at = t
         else:
             history.appear(track.name, track.is_text, t_in, t)
         if track.slot == WORD_SLOT:
-            history.word.text, history.word.shown_at = track.name, t
-            history.word.gone_at = None
+            history.word.text, history.word.gone_at = track.name, None
 
     def leave(self, track: Track, t: float, how: str) -> None:
         """Take a thing away; a way out that is not free becomes a pop."""
@@ -191,8 +189,8 @@ class Stage:
             self._snap(t)
 
     def _snap(self, t: float) -> None:
-        names = tuple(track.name for track in self.tracks())
-        self.history.snap(t, None if self.busy else names)
+        names = None if self.busy else tuple(track.name for track in self.tracks())
+        self.history.snap(t, names)
 
 
 def _way_out(track: Track, x: float, y: float) -> tuple[float, float, float]:
