@@ -59,7 +59,8 @@ def exam(answers: list[Path], out: Path) -> None:
     colours = ["tab:blue" if n in FAMILIES["perception"] else "tab:orange" for n in names]
     left.barh(names, [found[n]["all"] for n in names], color=colours, label="right")
     left.plot([found[n]["majority"] for n in names], names, "k|", label="best guess")
-    left.set(xlim=(0, 1), title="By family (orange: memory)")
+    above = 2  # rows that the legend has to itself
+    left.set(xlim=(0, 1), ylim=(-1, len(names) + above), title="By family (orange: memory)")
     left.tick_params(axis="y", labelsize=8)
     for fps, curve in distances(answered).items():
         points = [(float(d), *share) for d, share in curve.items() if share[1] >= 10]
