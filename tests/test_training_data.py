@@ -3,7 +3,6 @@
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +16,7 @@ from training.data import IGNORED, Batch, Streams, memory_share
 from training.life import LATEST_START_S, WIPED_FRAMES, DataConfig, Life, draw_start
 from training.manners import over_a_bad_line, with_manners
 from training.nano import VOCAB_SIZE
-from training.questions import FAMILIES, PLAIN, QA, Wording, ask
-from training.questions_wordings import WORDINGS, sentences
+from training.questions import FAMILIES, QA, ask
 from training.vocabulary import write_tokenizer
 from training.world import World, WorldStyle
 from training.world_scene import UNKNOWN
@@ -108,7 +106,7 @@ def test_what_stays_true_is_asked_in_the_last_piece_and_as_often_as_told(
     seen: set[str] = set()
     config = replace(CONFIG, frames=40, dialogues=4, lives_s=(60.0, 60.0), recall=recall)
     for _ in range(6):
-        life = Life(config, asking, rng, progress=1.0)
+        life = Life(config, asking, rng, early=False)
         for left in (2, 1, 0):
             piece = life.piece(0.9)
             lasting = {a.family for a in (*piece.short, *piece.long)} & LASTING
@@ -151,7 +149,7 @@ def test_a_piece_after_the_state_is_zeroed_is_watched_as_by_one_who_has_just_com
     """In a piece of its own after the last; nothing is asked while the window shows the past."""
     config = replace(CONFIG, frames=40, dialogues=4, lives_s=(60.0, 60.0), wiped=0.05)
     asking, rng = Asking(tokenizer, 8), random.Random(0)
-    lives = [Life(config, asking, rng, progress=1.0) for _ in range(200)]
+    lives = [Life(config, asking, rng, early=False) for _ in range(200)]
     # three pieces of 40 frames are a life of 60 s
     longer = [life for life in lives if life.pieces == 4]
     assert {life.pieces for life in lives} == {3, 4}
@@ -189,7 +187,7 @@ def all_asked(
     asking, rng = Asking(tokenizer, 8, config.questions), random.Random(seed)
     asked: list[Asked] = []
     for _ in range(lives):
-        life = Life(config, asking, rng, progress=1.0)
+        life = Life(config, asking, rng, early=False)
         while life.pieces:
             piece = life.piece(memory_share)
             asked += piece.short + piece.long
@@ -204,8 +202,8 @@ def test_what_has_just_happened_is_asked_as_long_as_it_is_fresh(
     ages_s: list[float] = []
     given = Counter[str]()
 
-    def listening(world: World, rng: random.Random, family: str, wording: Wording) -> QA | None:
-        qa = ask(world, rng, family, wording)
+    def listening(world: World, rng: random.Random, family: str) -> QA | None:
+        qa = ask(world, rng, family)
         if qa is not None and qa.family in ("did_cut", "did_enter"):
             given[qa.family + qa.answer] += 1
             ages_s.extend([qa.distance_s] * (qa.answer == "yes"))
@@ -288,48 +286,6 @@ def test_over_a_bad_line_words_get_lost_but_never_names_and_numbers() -> None:
     assert all(over_a_bad_line(short, [], random.Random(s)) == short for s in range(100))
 
 
-@pytest.mark.parametrize(("progress", "plain"), [(0.0, 60), (0.2, 30), (0.3, 0)])
-def test_streams_with_all_looks_and_wordings_take_the_place_of_plain_ones(
-    monkeypatch: pytest.MonkeyPatch, tokenizer: ChatTokenizer, progress: float, plain: int
-) -> None:
-    """A plain one shows no looks, and is asked in the first wordings, over no bad line."""
-    wordings, spoilt = set[str](), list[str]()
-
-    def noting(world: World, rng: random.Random, family: str, wording: Wording) -> QA | None:
-        wordings.add(wording)
-        return ask(world, rng, family, wording)
-
-    def spoiling(question: str, names: Iterable[str], rng: random.Random) -> str:
-        spoilt.append(question)
-        return question
-
-    monkeypatch.setattr("training.asking.ask", noting)
-    monkeypatch.setattr("training.asking.over_a_bad_line", spoiling)
-    config = replace(CONFIG, frames=4, dialogues=1, ramp=(0.1, 0.3))
-    asking, rng, found = Asking(tokenizer, 8), random.Random(0), 0
-    for _ in range(60):
-        wordings.clear()
-        spoilt.clear()
-        life = Life(config, asking, rng, progress)
-        life.piece(0.5)
-        is_plain = life.world.style.looks == 0.0
-        assert wordings == ({"plain"} if is_plain else {"train"})
-        assert bool(spoilt) != is_plain
-        found += is_plain
-    assert abs(found - plain) <= 10 * (0 < plain < 60)
-
-
-def test_a_plain_wording_is_one_of_the_first() -> None:
-    world, rng = World(3, 2.0, WorldStyle()), random.Random(0)
-    asked: list[QA | None] = []
-    for _ in range(200):
-        world.advance()
-        asked.append(ask(world, rng, "visible", "plain"))
-    first = {s for pattern in WORDINGS["visible"][0][:PLAIN] for s in sentences(pattern)}
-    assert {qa.question.lower() for qa in asked if qa} <= {s.lower() for s in first}
-    assert sum(qa is not None for qa in asked) > 50
-
-
 def test_streams_begin_at_all_times_of_a_clock() -> None:
     """Many at 0, as real ones do, and some when they would be old."""
     rng = random.Random(1)
@@ -343,4 +299,4 @@ def test_a_life_is_as_long_in_seconds_at_every_rate(tokenizer: ChatTokenizer) ->
     asking = Asking(tokenizer, 8)
     for fps, pieces in ((2.0, 3), (25.0, 38)):
         config = replace(CONFIG, fps=(fps,))
-        assert Life(config, asking, random.Random(0), progress=1.0).pieces == pieces
+        assert Life(config, asking, random.Random(0), early=False).pieces == pieces

@@ -86,14 +86,12 @@ class Asking:
         turns: Sequence[Asked] = (),
         *,
         lasting: bool = True,
-        plain: bool = False,
     ) -> Asked:
         """A question about this moment in at most `length` tokens; none while the past is unclear.
 
         Args:
             turns: earlier questions about the stream; some of them go before this one.
             lasting: whether to ask for what stays true of the stream, too.
-            plain: whether to ask in few wordings, none of whose words get lost.
         """
         if world.unclear:
             return NOTHING_TO_ASK
@@ -104,15 +102,14 @@ class Asking:
                 # The same again: the answer is a new one, not what was said before.
                 families.insert(0, rng.choice(past).family)
             for family in families:
-                qa = ask(world, rng, family, "plain" if plain else "train")
+                qa = ask(world, rng, family)
                 if qa is None:
                     continue
                 if family == "distinct" and rng.random() >= _share(qa.answer):
                     # As if it had been asked, or it would be at the next moment.
                     self._count(family)
                     continue
-                question = qa.question if plain else over_a_bad_line(qa.question, qa.names, rng)
-                row = self._row(world, with_manners(question, rng), qa, past, lasting)
+                row = self._row(world, rng, qa, past, lasting)
                 if len(row.ids) <= length and len(row.targets) <= ANSWER:
                     self._count(family)
                     return row
@@ -146,7 +143,10 @@ class Asking:
             order += sorted(ready, key=self._asked.__getitem__)
         return order
 
-    def _row(self, world: World, question: str, qa: QA, past: list[Asked], lasting: bool) -> Asked:
+    def _row(
+        self, world: World, rng: random.Random, qa: QA, past: list[Asked], lasting: bool
+    ) -> Asked:
+        question = with_manners(over_a_bad_line(qa.question, qa.names, rng), rng)
         prompt = self._tokenizer.question_prompt(question, [(a.question, a.answer) for a in past])
         far = qa.distance_s * world.fps > self._far_frames
         kind = 2 * FAMILY_NAMES.index(qa.family) + far

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from model.tokenizer import ChatTokenizer
 from training.asking import ANSWER, Asked, Asking
-from training.life import DataConfig, Life, Piece, ramped
+from training.life import EARLY, DataConfig, Life, Piece
 from training.nano import GRID, VOCAB_SIZE, nano_config
 from training.stream_pass import Branches
 from training.world import NOTHING_TOLD, RECOLLECTED
@@ -121,7 +121,7 @@ class Streams(IterableDataset[Batch]):
         for b, life in enumerate(lives):
             fresh.append(life is None or life.pieces == 0)
             if life is None or life.pieces == 0:
-                life = lives[b] = Life(config, asking, rng, progress)
+                life = lives[b] = Life(config, asking, rng, progress < EARLY)
             pieces.append(life.piece(share))
         B = config.streams
         scenes = [scene for piece in pieces for scene in piece.scenes]
@@ -148,8 +148,10 @@ def window_frames() -> int:
 
 def memory_share(config: DataConfig, progress: float) -> float:
     """How many of the questions are about the past, after a share of the training."""
+    start, end = config.ramp
+    done = min(max((progress - start) / (end - start), 0.0), 1.0)
     low, high = config.memory_share
-    return low + (high - low) * ramped(config, progress)
+    return low + (high - low) * done
 
 
 def stack_rows(asked: list[Asked], shape: tuple[int, int, int], length: int) -> Rows:

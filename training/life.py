@@ -31,8 +31,7 @@ class DataConfig:
         recall: in how many pieces of a life, beside its last one, one asks for what stays true.
         wiped: how many pieces there are more, at the ends of lives, with the state zeroed.
         memory_share: how many questions are about what is gone, at the start and in the end.
-        ramp: between which shares of the training the memory questions come in, and streams with
-            all looks and wordings take the place of plain ones.
+        ramp: between which shares of the training the memory questions come in.
     """
 
     streams: int = 8
@@ -64,17 +63,9 @@ class Piece(NamedTuple):
 
 
 class Life:
-    """One stream: its world, its questions so far, and how many pieces it has left.
+    """One stream: its world, its questions so far, and how many pieces it has left."""
 
-    Args:
-        progress: which share of the training is done.
-    """
-
-    def __init__(
-        self, config: DataConfig, asking: Asking, rng: random.Random, progress: float
-    ) -> None:
-        early = progress < EARLY
-        self._plain = rng.random() >= ramped(config, progress)
+    def __init__(self, config: DataConfig, asking: Asking, rng: random.Random, early: bool) -> None:
         fps = rng.choice([fps for fps in config.fps if not early or fps <= EARLY_FPS])
         shortest, longest = map(math.log, config.lives_s)
         life = math.ceil(math.exp(rng.uniform(shortest, longest)) * fps / config.frames)
@@ -82,8 +73,7 @@ class Life:
         # was remembered, and what is told of the past is what has been seen since, not a guess.
         self._wiped = not early and rng.random() < config.wiped * life
         self.pieces = 1 if early else life + self._wiped
-        style = draw_style(rng, fps, early, self._plain)
-        self.world = World(rng.getrandbits(48), fps, style, LEEWAY)
+        self.world = World(rng.getrandbits(48), fps, draw_style(rng, fps, early), LEEWAY)
         self._start_s = draw_start(rng)
         self._config, self._asking, self._rng = config, asking, rng
         self._turns: list[Asked] = []
@@ -104,7 +94,7 @@ class Life:
         share = memory_share if lasting else memory_share / 3
         if wiped:
             share = memory_share / 2
-        ask = partial(asking.ask, world, self._rng, share, lasting=lasting, plain=self._plain)
+        ask = partial(asking.ask, world, self._rng, share, lasting=lasting)
         for frame in range(config.frames):
             # Until then the window still shows what was there before.
             world.unclear = wiped and frame < WIPED_FRAMES
@@ -136,13 +126,7 @@ def draw_start(rng: random.Random) -> float:
     return 0.0 if rng.random() < 0.4 else math.exp(rng.uniform(0.0, math.log(LATEST_START_S)))
 
 
-def ramped(config: DataConfig, progress: float) -> float:
-    """How far what is hard has come in, 0..1, after a share of the training."""
-    start, end = config.ramp
-    return min(max((progress - start) / (end - start), 0.0), 1.0)
-
-
-def draw_style(rng: random.Random, fps: float, early: bool, plain: bool) -> WorldStyle:
+def draw_style(rng: random.Random, fps: float, early: bool) -> WorldStyle:
     """How a world of the training is; early on much happens, before many backgrounds."""
     slowest = 1.0 if early else 4.0 if fps <= 5 else 2.0
     return WorldStyle(
@@ -154,5 +138,5 @@ def draw_style(rng: random.Random, fps: float, early: bool, plain: bool) -> Worl
         cut_rate=4.0 if early else rng.choice((1.0, 2.0, 4.0)),
         temper=0.8,
         dye=rng.choice((0.0, 0.3)),
-        looks=0.0 if plain else 0.4,
+        looks=0.4,
     )

@@ -25,9 +25,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "memory": tuple(PAST),
 }
 
-# Plain are the first of those to train.
-Wording = Literal["plain", "train", "heldout"]
-PLAIN = 90
+Wording = Literal["train", "heldout"]
 
 # Reading and motion are the slowest to learn, so they come up more often.
 _OFTEN = {"number": 4.0, "direction": 4.0, "word": 2.5, "visible": 2.0, "anything_moving": 1.5,
@@ -77,9 +75,8 @@ def _ask(world: World, rng: random.Random, family: str, wording: Wording) -> QA 
     draft = _ASKERS[family](world, rng)
     if draft is None:
         return None
-    train, heldout = WORDINGS[family]
-    patterns = {"plain": train[:PLAIN], "train": train, "heldout": heldout}[wording]
-    question = fill(expand(rng.choice(patterns), rng), draft.fields)
+    pattern = rng.choice(WORDINGS[family][wording == "heldout"])
+    question = fill(expand(pattern, rng), draft.fields)
     distance_s = min(draft.distance_s, world.watched_s)
     memory = family in PAST and distance_s > RECENT_S
     names = tuple(said.partition(" ")[2] for gap, said in draft.fields.items() if gap != "n")
